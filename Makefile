@@ -1,0 +1,149 @@
+# omertad: one Makefile, no recursion. `make help` lists the targets.
+#
+#   V=1          show commands            SANITIZE=address,undefined   build with sanitizers (own folder)
+#   PORTABLE=1   plain POSIX calls only   WERROR=1                     warnings are errors (CI)
+
+CC ?= cc
+PYTHON ?= python3
+PREFIX ?= /usr/local
+VERSION := $(shell cat VERSION)
+
+comma := ,
+variant := $(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(PORTABLE),-portable)$(if $(COVERAGE),-coverage)
+BUILD := build/host$(variant)
+Q := $(if $(V),,@)
+
+PACKAGES := libmicrohttpd jansson sqlite3 libsodium libisofs-1
+# Looked up only when something is compiled, so that `make deps` works on a machine without them.
+PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
+PKG_LIBS = $(shell pkg-config --libs $(PACKAGES))
+
+WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+            -Wformat=2 -Wswitch-enum $(if $(WERROR),-Werror)
+HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2) \
+             $(if $(findstring x86_64,$(shell uname -m)),-fstack-clash-protection -fcf-protection)
+OPTIMIZE := -O2 -g
+CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1)
+CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pthread \
+          $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all) \
+          $(if $(COVERAGE),--coverage)
+LDFLAGS += -pie -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage) \
+           $(if $(findstring Linux,$(shell uname -s)),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
+
+SOURCES := $(filter-out api/main.c,$(wildcard base/*.c nat/*.c store/*.c vmm/*.c api/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+HEADERS := $(wildcard base/*.h nat/*.h store/*.h vmm/*.h api/*.h)
+
+# Files that the binary carries, each as a C array made from its bytes.
+EMBEDDED := $(sort $(wildcard store/migrations/*.sql)) $(wildcard web/*.html web/*.js web/*.css) openapi.yaml
+EMBED_OBJECTS := $(BUILD)/embed/embed.o
+
+TEST_SOURCES := $(wildcard tests/base/test_*.c tests/nat/test_*.c tests/store/test_*.c tests/vmm/test_*.c tests/api/test_*.c)
+TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(wildcard tests/*/*.c))
+TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
+TEST_SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/%.o)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BUILD)/omertad ## build the daemon
+
+$(BUILD)/omertad: $(BUILD)/api/main.o $(BUILD)/libomertad.a
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/libomertad.a: $(OBJECTS) $(EMBED_OBJECTS)
+	@echo "  AR    $@"
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c VERSION | $(BUILD)/embed/embed.h
+	@echo "  CC    $<"
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/embed/embed.h $(BUILD)/embed/embed.c &: base/embed.sh $(EMBEDDED)
+	@echo "  EMBED $@"
+	@mkdir -p $(@D)
+	$(Q)sh base/embed.sh $(@D) $(EMBEDDED)
+
+$(BUILD)/embed/embed.o: $(BUILD)/embed/embed.c
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# ---- tests -----------------------------------------------------------------------------------------------------
+
+$(BUILD)/tests/%: tests/%.c $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a
+	@echo "  TEST  $@"
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< \
+	    $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a $(PKG_LIBS) -lcmocka
+
+unit-binaries: $(TEST_BINARIES)
+
+-include $(OBJECTS:.o=.d) $(BUILD)/api/main.d $(TEST_BINARIES:=.d) $(TEST_SUPPORT_OBJECTS:.o=.d)
+
+# ---- what people call --------------------------------------------------------------------------------------------
+
+IMAGES ?= build/guest
+
+deps: ## install what building and running needs (Debian packages)
+	$(Q)sh deploy/install-deps.sh build run image
+
+image: $(IMAGES)/micro/manifest.json ## build the micro guest image from Debian packages
+
+$(IMAGES)/micro/manifest.json: deploy/guest/build-micro.sh $(wildcard deploy/guest/micro/*)
+	$(Q)sh deploy/install-deps.sh image
+	$(Q)sh deploy/guest/build-micro.sh $(@D)
+
+demo: ## lease a real VM, show that nothing gets out of it but its tunnel, end by itself
+	$(Q)sh deploy/install-deps.sh build run image test
+	$(Q)$(MAKE) --no-print-directory all image
+	$(Q)$(PYTHON) tests/system/demo.py --binary $(BUILD)/omertad --images $(IMAGES)
+
+run: ## serve until Ctrl-C; prints the page, the socket and a curl line
+	$(Q)sh deploy/install-deps.sh build run image test
+	$(Q)$(MAKE) --no-print-directory all image
+	$(Q)$(PYTHON) tests/system/run_daemon.py --binary $(BUILD)/omertad --images $(IMAGES)
+
+check: ## unit tests, layer test, headers alone, system tests with real VMs
+	$(Q)sh deploy/install-deps.sh build run image test
+	$(Q)$(MAKE) --no-print-directory all image unit-binaries
+	$(Q)$(PYTHON) tests/run.py --build $(BUILD) --images $(IMAGES) $(CHECK)
+
+check-unit: ## unit tests and house rules only
+	$(Q)$(MAKE) --no-print-directory all unit-binaries
+	$(Q)$(PYTHON) tests/run.py --build $(BUILD) --images $(IMAGES) house unit
+
+asan ubsan: ## make check under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)$(MAKE) --no-print-directory check SANITIZE=address,undefined
+
+tsan: ## unit tests under ThreadSanitizer
+	$(Q)$(MAKE) --no-print-directory check-unit SANITIZE=thread
+
+TIDY_STAMPS := $(SOURCES:%.c=$(BUILD)/tidy/%.ok) $(BUILD)/tidy/api/main.ok
+
+$(BUILD)/tidy/%.ok: %.c $(HEADERS) .clang-tidy
+	@echo "  TIDY  $<"
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS) $(PKG_CFLAGS) -std=c11 2>$@.log || (cat $@.log && false)
+	@touch $@
+
+lint: ## formatting, clang-tidy, shellcheck
+	$(Q)sh deploy/install-deps.sh build lint test
+	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
+	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch])
+	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh base/*.sh .ci/run
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
+	$(Q)echo "lint: done"
+
+install: all ## install into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/omertad $(DESTDIR)$(PREFIX)/bin/omertad
+
+clean: ## remove what was built (the guest image too)
+	rm -rf build
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: all unit-binaries deps image demo run check check-unit asan ubsan tsan lint install clean help
