@@ -1,0 +1,29 @@
+/* Which endpoints a lease may reach. */
+#ifndef NAT_ALLOWLIST_H
+#define NAT_ALLOWLIST_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "nat/nat.h"
+
+/**
+ * allowlist_holds() - Whether this very address and port are allowed
+ * Thread: any
+ */
+bool allowlist_holds(const struct nat_policy *policy, struct nat_endpoint endpoint);
+
+/**
+ * allowlist_holds_ip() - Whether the address is allowed with some port
+ * Thread: any
+ */
+bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip);
+
+/**
+ * allowlist_check() - Whether a policy may be enforced at all
+ * Return: 0; -EINVAL with the entry named for too many endpoints, port 0, or an address that no policy may hold
+ * Thread: any
+ */
+int allowlist_check(const struct nat_policy *policy, struct error *err);
+
+#endif

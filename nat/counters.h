@@ -1,0 +1,43 @@
+/* Counters of one VM: written by its NAT thread alone, read by anybody, so relaxed stores without a lock prefix do. */
+#ifndef NAT_COUNTERS_H
+#define NAT_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "nat/nat.h"
+
+typedef _Atomic uint64_t counter;
+
+/** struct counters - As struct nat_stats. Owner: the nat; writer: its thread. */
+struct counters {
+    counter frames[NAT_REASON_COUNT];
+    counter bytes[NAT_REASON_COUNT];
+    counter inbound_packets[NAT_INBOUND_COUNT];
+    counter inbound_bytes[NAT_INBOUND_COUNT];
+    counter violations;
+    counter flows_opened;
+    counter flows_open;
+    counter tunnel;
+    counter tunnel_established_ms;
+    counter tunnel_last_handshake_ms;
+    counter policy_generation;
+    counter guest_mac; /* 48 bits */
+};
+
+static inline void counter_set(counter *c, uint64_t value)
+{
+    atomic_store_explicit(c, value, memory_order_relaxed);
+}
+
+static inline uint64_t counter_get(const counter *c)
+{
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+static inline void counter_add(counter *c, uint64_t more)
+{
+    counter_set(c, counter_get(c) + more);
+}
+
+#endif

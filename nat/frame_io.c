@@ -1,0 +1,120 @@
+#include "nat/frame_io.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* vfkit's greeting on a datagram path, sent once before the first frame. */
+static const uint8_t greeting[4] = {'V', 'F', 'K', 'T'};
+
+void frame_io_init(struct frame_io *io, int fd, bool peer_known)
+{
+    *io = (struct frame_io){
+        .fd = fd,
+        .state = peer_known ? FRAME_IO_CONNECTED : FRAME_IO_LISTENING,
+        .greeting_due = !peer_known,
+    };
+}
+
+static bool names_equal(const struct sockaddr_un *a, socklen_t a_length, const struct sockaddr_un *b,
+                        socklen_t b_length)
+{
+    return a_length == b_length && memcmp(a, b, a_length) == 0;
+}
+
+/* Looks who sent the datagram at the head of the queue, without taking it. A sender without a name has an empty one. */
+static int peek_sender(int fd, struct sockaddr_un *ret_name, socklen_t *ret_length)
+{
+    uint8_t byte;
+    memset(ret_name, 0, sizeof *ret_name);
+    *ret_length = sizeof *ret_name;
+    if (recvfrom(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT, (struct sockaddr *)ret_name, ret_length) < 0)
+        return -errno;
+    return 0;
+}
+
+static int throw_away(struct frame_io *io)
+{
+    uint8_t byte;
+    io->strangers++;
+    return recv(io->fd, &byte, sizeof byte, MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* Connects to the first sender that can be connected to. Others are thrown away, one a call. */
+static int adopt_peer(struct frame_io *io)
+{
+    struct sockaddr_un name;
+    socklen_t length;
+    int rc = peek_sender(io->fd, &name, &length);
+    if (rc < 0)
+        return rc;
+    bool named = length > offsetof(struct sockaddr_un, sun_path);
+    if (!named || connect(io->fd, (const struct sockaddr *)&name, length) < 0)
+        return throw_away(io);
+    io->state = FRAME_IO_ADOPTING;
+    return 0;
+}
+
+static bool is_greeting(struct frame_io *io, const struct datagram *frame)
+{
+    bool due = io->greeting_due;
+    io->greeting_due = false;
+    return due && frame->length == sizeof greeting && memcmp(frame->bytes, greeting, sizeof greeting) == 0;
+}
+
+/* Whether the datagram at the head of the queue is the peer's. What others sent before we connected is still queued;
+ * once the queue has been empty the kernel's own check is enough. */
+static int head_is_peers(struct frame_io *io)
+{
+    struct sockaddr_un sender;
+    struct sockaddr_un peer = {0};
+    socklen_t sender_length;
+    socklen_t peer_length = sizeof peer;
+    int rc = peek_sender(io->fd, &sender, &sender_length);
+    if (rc == -EAGAIN)
+        io->state = FRAME_IO_CONNECTED;
+    if (rc < 0)
+        return rc;
+    if (getpeername(io->fd, (struct sockaddr *)&peer, &peer_length) < 0)
+        return -errno;
+    if (names_equal(&sender, sender_length, &peer, peer_length))
+        return 1;
+    rc = throw_away(io);
+    return rc < 0 ? rc : 0;
+}
+
+static int receive(struct frame_io *io, struct frame_batch *batch, size_t room)
+{
+    for (size_t i = 0; i < room; i++)
+        batch->frames[i] = (struct datagram){.bytes = batch->bytes[i], .length = DATAGRAM_BYTES};
+    int received = datagrams_receive(io->fd, batch->frames, room);
+    batch->count = received > 0 ? (size_t)received : 0;
+    return received;
+}
+
+int frame_io_receive(struct frame_io *io, struct frame_batch *batch)
+{
+    batch->count = 0;
+    if (io->state == FRAME_IO_CONNECTED)
+        return receive(io, batch, DATAGRAMS_MAX);
+    if (io->state == FRAME_IO_LISTENING)
+        return adopt_peer(io);
+
+    int rc = head_is_peers(io);
+    if (rc <= 0)
+        return rc;
+    rc = receive(io, batch, 1);
+    if (rc == 1 && is_greeting(io, &batch->frames[0])) {
+        batch->count = 0;
+        return 0;
+    }
+    return rc;
+}
+
+int frame_io_send(struct frame_io *io, const struct datagram *frames, size_t count)
+{
+    if (io->state == FRAME_IO_LISTENING)
+        return -ENOTCONN;
+    return datagrams_send(io->fd, frames, count);
+}

@@ -1,0 +1,313 @@
+/* The NAT thread: waits for frames, datagrams, a new policy or a timer, and hands them to the worker. */
+#include "nat/nat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/scope.h"
+#include "nat/allowlist.h"
+#include "nat/worker.h"
+
+enum nat_thread_limits {
+    NAT_STACK_BYTES = 512 * 1024, /* deepest use is below 32 KiB; sanitizers need the rest */
+    NAT_POLL_FDS = 2 + FLOW_MAX,
+};
+
+struct nat {
+    pthread_t thread;
+    int wake_read;
+    int wake_write;
+    uint64_t posted_generation; /* the owner's */
+    _Atomic(struct nat_policy *) next_policy;
+    atomic_bool shut;
+    atomic_bool stop;
+    struct counters counters;
+    struct worker worker; /* the thread's once it runs */
+};
+
+/** struct wait_set - What one round waits for; slots[i] is the flow of fds[2 + i]. */
+struct wait_set {
+    nfds_t count;
+    struct pollfd fds[NAT_POLL_FDS];
+    int slots[FLOW_MAX];
+};
+
+static void build_wait_set(const struct nat *nat, struct wait_set *set)
+{
+    const struct worker *worker = &nat->worker;
+    bool waits = worker_inbound_waits(worker);
+    set->fds[0] = (struct pollfd){.fd = nat->wake_read, .events = POLLIN};
+    set->fds[1] = (struct pollfd){.fd = worker->frame_io.fd, .events = (short)(POLLIN | (waits ? POLLOUT : 0))};
+    set->count = 2;
+    for (int slot = 0; slot < FLOW_MAX && !waits; slot++) {
+        if (worker->uplink.fds[slot] < 0)
+            continue;
+        set->slots[set->count - 2] = slot;
+        set->fds[set->count++] = (struct pollfd){.fd = worker->uplink.fds[slot], .events = POLLIN};
+    }
+}
+
+/* Return: milliseconds until the next timer, -1 for none. */
+static int timeout_ms(const struct worker *worker, uint64_t now_ms)
+{
+    uint64_t due = flow_next_expiry(&worker->flows);
+    if (worker->reporter.due_ms < due)
+        due = worker->reporter.due_ms;
+    if (due == UINT64_MAX)
+        return -1;
+    if (due <= now_ms)
+        return 0;
+    return due - now_ms < INT_MAX ? (int)(due - now_ms) : INT_MAX;
+}
+
+static void take_commands(struct nat *nat, uint64_t now_ms)
+{
+    struct nat_policy *policy = atomic_exchange(&nat->next_policy, NULL);
+    if (atomic_load(&nat->shut))
+        worker_shut(&nat->worker);
+    else if (policy != NULL)
+        worker_apply(&nat->worker, policy, now_ms);
+    free(policy);
+}
+
+static void drain_wake(const struct nat *nat)
+{
+    uint8_t bytes[64];
+    while (read(nat->wake_read, bytes, sizeof bytes) > 0)
+        continue;
+}
+
+static int serve_attachment(struct nat *nat, short events, uint64_t now_ms)
+{
+    if (events & POLLOUT)
+        worker_push(&nat->worker);
+    if (events & POLLIN)
+        return worker_outbound(&nat->worker, now_ms);
+    return events & (POLLHUP | POLLNVAL) ? -EPIPE : 0;
+}
+
+static int round_once(struct nat *nat)
+{
+    struct wait_set set;
+    build_wait_set(nat, &set);
+    int ready = poll(set.fds, set.count, timeout_ms(&nat->worker, clock_monotonic_ms()));
+    if (ready < 0)
+        return errno == EINTR ? 0 : -errno;
+    uint64_t now_ms = clock_monotonic_ms();
+    if (set.fds[0].revents != 0) {
+        drain_wake(nat);
+        take_commands(nat, now_ms);
+    }
+    int rc = serve_attachment(nat, set.fds[1].revents, now_ms);
+    if (rc < 0)
+        return rc;
+    for (nfds_t i = 2; i < set.count && !worker_inbound_waits(&nat->worker); i++) {
+        int slot = set.slots[i - 2];
+        /* The round's own frames may have closed the socket or given the slot to another flow. */
+        if (set.fds[i].revents != 0 && nat->worker.uplink.fds[slot] == set.fds[i].fd)
+            worker_inbound(&nat->worker, slot, now_ms);
+    }
+    worker_expire(&nat->worker, now_ms);
+    reporter_flush(&nat->worker.reporter, &nat->worker.violations, now_ms);
+    return 0;
+}
+
+static void *run(void *context)
+{
+    struct nat *nat = context;
+    int rc = 0;
+    while (rc == 0 && !atomic_load(&nat->stop))
+        rc = round_once(nat);
+    if (rc < 0) {
+        worker_shut(&nat->worker);
+        reporter_failed(&nat->worker.reporter, rc, strerror(-rc), clock_monotonic_ms());
+    }
+    return NULL;
+}
+
+static int check_link(const struct nat_link *link, struct error *err)
+{
+    if (link->prefix < 8 || link->prefix > 30) {
+        error_set(err, -EINVAL, "prefix %u is not between 8 and 30", link->prefix);
+        return error_tag(err, NULL, "prefix");
+    }
+    if (link->mtu < NAT_MTU_MIN || link->mtu > NAT_MTU_MAX) {
+        error_set(err, -EINVAL, "MTU %u is not between %d and %d", link->mtu, NAT_MTU_MIN, NAT_MTU_MAX);
+        return error_tag(err, NULL, "mtu");
+    }
+    if (nat_ip_is_never(link->guest_ip) != NULL) {
+        error_set(err, -EINVAL, "the guest's address is not a unicast address");
+        return error_tag(err, NULL, "guest-ip");
+    }
+    uint32_t host_mask = UINT32_MAX >> link->prefix;
+    if (link->gateway_ip == link->guest_ip || (link->gateway_ip ^ link->guest_ip) > host_mask) {
+        error_set(err, -EINVAL, "the gateway is not another address of the guest's network");
+        return error_tag(err, NULL, "gateway-ip");
+    }
+    return 0;
+}
+
+static int make_wake_pipe(struct nat *nat)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        return -errno;
+    nat->wake_read = ends[0];
+    nat->wake_write = ends[1];
+    for (int i = 0; i < 2; i++) {
+        if (fcntl(ends[i], F_SETFD, FD_CLOEXEC) < 0 || fcntl(ends[i], F_SETFL, O_NONBLOCK) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+static int start_thread(struct nat *nat)
+{
+    pthread_attr_t attributes;
+    int rc = pthread_attr_init(&attributes);
+    if (rc != 0)
+        return -rc;
+    pthread_attr_setstacksize(&attributes, NAT_STACK_BYTES);
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the process's, never this thread's */
+    rc = pthread_create(&nat->thread, &attributes, run, nat);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -rc;
+}
+
+static void free_nat(struct nat *nat)
+{
+    fd_close(&nat->wake_read);
+    fd_close(&nat->wake_write);
+    free(atomic_load(&nat->next_policy));
+    free(nat);
+}
+
+static void init_worker(struct nat *nat, const struct nat_config *config)
+{
+    struct worker *worker = &nat->worker;
+    worker->link = config->link;
+    worker->counters = &nat->counters;
+    frame_io_init(&worker->frame_io, config->frame_fd, config->peer_known);
+    uplink_init(&worker->uplink);
+    reporter_init(&worker->reporter, config->report_fd);
+    uint64_t mac = 0;
+    for (size_t i = 0; i < sizeof config->link.guest_mac.b; i++)
+        mac = mac * 256 + config->link.guest_mac.b[i];
+    counter_set(&nat->counters.guest_mac, mac);
+}
+
+int nat_start(const struct nat_config *config, struct nat **ret_nat, struct error *err)
+{
+    int rc = check_link(&config->link, err);
+    if (rc < 0)
+        return rc;
+    struct nat *nat = calloc(1, sizeof *nat);
+    if (nat == NULL)
+        return error_set(err, -ENOMEM, "no memory for a NAT");
+    nat->wake_read = -1;
+    nat->wake_write = -1;
+    rc = make_wake_pipe(nat);
+    if (rc == 0) {
+        init_worker(nat, config);
+        rc = start_thread(nat);
+    }
+    if (rc < 0) {
+        free_nat(nat);
+        return error_set(err, rc, "cannot start a NAT thread: %s", strerror(-rc));
+    }
+    *ret_nat = nat;
+    return 0;
+}
+
+static void wake(const struct nat *nat)
+{
+    /* A full pipe is a wake-up that has not been taken yet. */
+    ssize_t written = write(nat->wake_write, "", 1);
+    (void)written;
+}
+
+static int check_off_link(const struct nat_link *link, const struct nat_policy *policy, struct error *err)
+{
+    for (size_t i = 0; i < policy->allow_count; i++) {
+        char text[NAT_ENDPOINT_TEXT_BYTES];
+        if ((policy->allow[i].ip ^ link->guest_ip) <= UINT32_MAX >> link->prefix)
+            return error_set(err, -EINVAL, "allowed endpoint %s: that address is on the VM's own link",
+                             nat_endpoint_format(policy->allow[i], text));
+    }
+    return 0;
+}
+
+int nat_apply(struct nat *nat, const struct nat_policy *policy, struct error *err)
+{
+    int rc = allowlist_check(policy, err);
+    if (rc == 0)
+        rc = check_off_link(&nat->worker.link, policy, err);
+    if (rc < 0)
+        return rc;
+    if (policy->generation <= nat->posted_generation)
+        return error_set(err, -EINVAL, "policy generation %llu is not above %llu",
+                         (unsigned long long)policy->generation, (unsigned long long)nat->posted_generation);
+    struct nat_policy *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return error_set(err, -ENOMEM, "no memory for a policy");
+    *copy = *policy;
+    nat->posted_generation = policy->generation;
+    free(atomic_exchange(&nat->next_policy, copy));
+    wake(nat);
+    return 0;
+}
+
+void nat_shut(struct nat *nat)
+{
+    atomic_store(&nat->shut, true);
+    wake(nat);
+}
+
+void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats)
+{
+    const struct counters *counters = &nat->counters;
+    for (size_t i = 0; i < NAT_REASON_COUNT; i++) {
+        ret_stats->frames[i] = counter_get(&counters->frames[i]);
+        ret_stats->bytes[i] = counter_get(&counters->bytes[i]);
+    }
+    for (size_t i = 0; i < NAT_INBOUND_COUNT; i++) {
+        ret_stats->inbound_packets[i] = counter_get(&counters->inbound_packets[i]);
+        ret_stats->inbound_bytes[i] = counter_get(&counters->inbound_bytes[i]);
+    }
+    ret_stats->violations = counter_get(&counters->violations);
+    ret_stats->flows_opened = counter_get(&counters->flows_opened);
+    ret_stats->flows_open = (uint32_t)counter_get(&counters->flows_open);
+    ret_stats->tunnel = (enum nat_tunnel)counter_get(&counters->tunnel);
+    ret_stats->tunnel_established_ms = counter_get(&counters->tunnel_established_ms);
+    ret_stats->tunnel_last_handshake_ms = counter_get(&counters->tunnel_last_handshake_ms);
+    ret_stats->policy_generation = counter_get(&counters->policy_generation);
+    uint64_t mac = counter_get(&counters->guest_mac);
+    for (size_t i = 0; i < sizeof ret_stats->guest_mac.b; i++)
+        ret_stats->guest_mac.b[i] = (uint8_t)(mac >> (40 - 8 * i));
+}
+
+void nat_stop(struct nat *nat)
+{
+    if (nat == NULL)
+        return;
+    atomic_store(&nat->stop, true);
+    wake(nat);
+    pthread_join(nat->thread, NULL);
+    uplink_close(&nat->worker.uplink, UINT64_MAX);
+    fd_close(&nat->worker.frame_io.fd);
+    fd_close(&nat->worker.reporter.fd);
+    free_nat(nat);
+}

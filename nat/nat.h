@@ -1,0 +1,266 @@
+/* nat/ carries the frames of one VM: it parses each one, judges it against the lease's policy, answers ARP and
+ * DHCP itself, forwards allowed UDP through sockets connected to the consumer, and drops all else.
+ *
+ * This header is the folder's border. Only descriptors and plain values cross it, so that the NAT threads
+ * could move into a process of their own by changing nat.c alone. */
+#ifndef NAT_NAT_H
+#define NAT_NAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum nat_limits {
+    NAT_ALLOW_MAX = 16,      /* a lease has one consumer; the rest is room for its other addresses */
+    NAT_EVIDENCE_BYTES = 96, /* headers only: Ethernet 14 + IPv4 60 + first bytes of the transport header */
+    NAT_MTU_MIN = 576,       /* RFC 791: every host accepts this much */
+    NAT_MTU_MAX = 1500,      /* Ethernet; a guest that sends more is dropped as malformed */
+};
+
+/** enum nat_mode - What the NAT promises about the frames of a lease. */
+enum nat_mode {
+    NAT_MODE_FILTERED, /* every frame is judged; nothing but the allowlist is forwarded */
+};
+
+/** enum nat_verdict - What happens to one frame. DROP is zero, so that a forgotten verdict drops. */
+enum nat_verdict { NAT_DROP, NAT_ANSWER, NAT_FORWARD, NAT_VERDICT_COUNT };
+
+/**
+ * enum nat_reason - Why a frame from the VM got its verdict; the index of the counters
+ *
+ * From NAT_REASON_MALFORMED to NAT_REASON_PORT_NOT_ALLOWED each is a violation as well.
+ */
+enum nat_reason {
+    NAT_REASON_ALLOWED,   /* FORWARD: UDP to an allowlisted endpoint */
+    NAT_REASON_ARP,       /* ANSWER */
+    NAT_REASON_DHCP,      /* ANSWER */
+    NAT_REASON_IGNORED,   /* DROP: what a guest kernel says by itself (ND, MLD, IGMP, mDNS, LLDP, broadcast) */
+    NAT_REASON_GATE_SHUT, /* DROP: not armed yet, or shut for good */
+    NAT_REASON_UPLINK,    /* DROP: judged FORWARD, but no socket or the kernel refused the datagram */
+    NAT_REASON_MALFORMED,
+    NAT_REASON_VLAN,
+    NAT_REASON_IPV6,
+    NAT_REASON_FRAGMENT,
+    NAT_REASON_IP_OPTIONS,
+    NAT_REASON_SOURCE_MAC_SPOOFED,
+    NAT_REASON_SOURCE_IP_SPOOFED,
+    NAT_REASON_ARP_SPOOFED,
+    NAT_REASON_PROTOCOL_NOT_ALLOWED,
+    NAT_REASON_DESTINATION_NOT_ALLOWED,
+    NAT_REASON_PORT_NOT_ALLOWED,
+    NAT_REASON_COUNT,
+};
+
+/** enum nat_inbound - What happened to a datagram from the consumer; the index of the inbound counters. */
+enum nat_inbound {
+    NAT_INBOUND_DELIVERED,
+    NAT_INBOUND_TOO_BIG, /* would not fit the guest's MTU */
+    NAT_INBOUND_VM_GONE, /* the attachment refused the frame */
+    NAT_INBOUND_COUNT,
+};
+
+/** struct nat_mac - A hardware address. */
+struct nat_mac {
+    uint8_t b[6];
+};
+
+/** struct nat_endpoint - An IPv4 address and a UDP port, both in host byte order. */
+struct nat_endpoint {
+    uint32_t ip;
+    uint16_t port;
+};
+
+/** struct nat_link - The VM's side of the NAT: who it is and what it may believe about its network. */
+struct nat_link {
+    struct nat_mac guest_mac; /* all zeros: learnt from the first frame and kept */
+    uint32_t guest_ip;
+    uint32_t gateway_ip; /* answers ARP and DHCP; nothing listens there */
+    uint8_t prefix;
+    uint16_t mtu;
+};
+
+/** struct nat_policy - What is allowed; replaced as a whole. */
+struct nat_policy {
+    enum nat_mode mode;
+    uint64_t generation; /* rises with each replacement; reports name it */
+    size_t allow_count;
+    struct nat_endpoint allow[NAT_ALLOW_MAX];
+};
+
+/** enum nat_tunnel - What message types and lengths say about the lease's tunnel. Nothing is decrypted. */
+enum nat_tunnel { NAT_TUNNEL_WAITING, NAT_TUNNEL_HANDSHAKING, NAT_TUNNEL_ESTABLISHED };
+
+/**
+ * struct nat_violation - One kind of forbidden frame, aggregated per (reason, destination, port, protocol)
+ * @serial: stable for the life of this aggregate; a later report with the same serial replaces the earlier one
+ * @count:  frames so far
+ *
+ * Addresses and ports are zero where the frame had none. @overflow marks the aggregate that takes what no
+ * longer has a place of its own (a hostile VM must not fill the store).
+ */
+struct nat_violation {
+    uint32_t serial;
+    enum nat_reason reason;
+    enum nat_mode mode;
+    bool overflow;
+    uint64_t count;
+    uint64_t first_ms; /* monotonic */
+    uint64_t last_ms;
+    uint64_t policy_generation;
+    uint32_t detection_latency_us; /* from the batch's receipt to the verdict's record */
+    uint16_t ethertype;
+    uint8_t ip_protocol;
+    struct nat_mac source_mac;
+    struct nat_endpoint source;
+    struct nat_endpoint destination;
+    uint32_t frame_bytes;
+    uint16_t evidence_bytes;
+    uint8_t evidence[NAT_EVIDENCE_BYTES]; /* first bytes of the first frame */
+};
+
+enum nat_report_kind {
+    NAT_REPORT_POLICY,    /* @generation is enforced from now on */
+    NAT_REPORT_VIOLATION, /* @violation is new or has grown */
+    NAT_REPORT_TUNNEL,    /* @tunnel changed at @at_ms */
+    NAT_REPORT_FAILED,    /* the thread cannot go on and has shut its gate; @error_code, @text */
+};
+
+/** struct nat_report - One datagram on the report descriptor; fixed size, plain values. */
+struct nat_report {
+    enum nat_report_kind kind;
+    uint64_t at_ms; /* monotonic */
+    uint64_t generation;
+    enum nat_tunnel tunnel;
+    int error_code;
+    struct nat_violation violation;
+    char text[96];
+};
+
+/** struct nat_stats - Counters of one VM since its NAT started. */
+struct nat_stats {
+    uint64_t frames[NAT_REASON_COUNT]; /* from the VM, by reason */
+    uint64_t bytes[NAT_REASON_COUNT];
+    uint64_t inbound_packets[NAT_INBOUND_COUNT]; /* from the consumer */
+    uint64_t inbound_bytes[NAT_INBOUND_COUNT];
+    uint64_t violations; /* aggregates made */
+    uint64_t flows_opened;
+    uint32_t flows_open;
+    enum nat_tunnel tunnel;
+    uint64_t tunnel_established_ms;    /* monotonic, 0 never */
+    uint64_t tunnel_last_handshake_ms; /* monotonic, 0 never */
+    uint64_t policy_generation;        /* enforced now; 0 while the gate is shut */
+    struct nat_mac guest_mac;
+};
+
+/**
+ * struct nat_config - What a NAT needs to start
+ * @frame_fd:  non-blocking unix datagram socket, one Ethernet frame a datagram; taken by nat_start() on success
+ * @peer_known: the socket is connected already (a socketpair, or a path whose peer was named). When false the first
+ *             sender becomes the only one: the thread connects to it
+ * @report_fd: unix datagram or seqpacket socket that takes struct nat_report; taken on success. A reader that lags
+ *             loses nothing but time: aggregates are sent again when there is room
+ * @link:      the VM's side
+ */
+struct nat_config {
+    int frame_fd;
+    bool peer_known;
+    int report_fd;
+    struct nat_link link;
+};
+
+struct nat;
+
+/**
+ * nat_start() - Start the NAT thread of one VM with its gate shut
+ * @config:  as above; copied
+ * @ret_nat: owned by the caller until nat_stop()
+ * Return:   0; -EINVAL for a link that makes no sense (err names the field), -ENOMEM, or what the system said
+ * Thread:   any
+ */
+int nat_start(const struct nat_config *config, struct nat **ret_nat, struct error *err);
+
+/**
+ * nat_apply() - Replace the policy; the gate opens with the first one
+ * @policy: copied; generation must be above the one before
+ * Return:  0 once it is posted; NAT_REPORT_POLICY says when it is enforced. -EINVAL for a policy that must not be
+ *          enforced (port 0, too many endpoints); the policy before stays in force
+ * Thread:  the caller that owns the nat
+ */
+int nat_apply(struct nat *nat, const struct nat_policy *policy, struct error *err);
+
+/**
+ * nat_shut() - Shut the gate for good: not one more frame is forwarded either way
+ * Thread: any; takes effect before the next batch of frames
+ */
+void nat_shut(struct nat *nat);
+
+/**
+ * nat_read_stats() - Counters as they are now
+ * Thread: any, while the caller keeps the nat from being stopped
+ */
+void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats);
+
+/**
+ * nat_stop() - End the thread, close its descriptors, free it
+ * @nat:   NULL is allowed
+ * Thread: the caller that owns the nat; joins the thread
+ */
+void nat_stop(struct nat *nat);
+
+/** nat_reason_name() - "allowed", "arp", ..., "port_not_allowed": the API's words. Thread: any */
+const char *nat_reason_name(enum nat_reason reason);
+
+/** nat_reason_is_violation() - Whether a drop for this reason breaks the lease's promise. Thread: any */
+bool nat_reason_is_violation(enum nat_reason reason);
+
+/** nat_verdict_of() - The verdict that goes with a reason in the counters. Thread: any */
+enum nat_verdict nat_verdict_of(enum nat_reason reason);
+
+/** nat_verdict_name() - "drop", "answer", "forward". Thread: any */
+const char *nat_verdict_name(enum nat_verdict verdict);
+
+/** nat_inbound_name() - "delivered", "too_big", "vm_gone". Thread: any */
+const char *nat_inbound_name(enum nat_inbound inbound);
+
+/** nat_tunnel_name() - "waiting", "handshaking", "established". Thread: any */
+const char *nat_tunnel_name(enum nat_tunnel tunnel);
+
+/** nat_mode_name() - "filtered". Thread: any */
+const char *nat_mode_name(enum nat_mode mode);
+
+enum nat_text_limits {
+    NAT_IP_TEXT_BYTES = 16,       /* 255.255.255.255 and the NUL */
+    NAT_ENDPOINT_TEXT_BYTES = 22, /* with :65535 */
+    NAT_MAC_TEXT_BYTES = 18,
+};
+
+/** nat_ip_parse() - Dotted quad without leading zeros, nothing before or after it. Return: true. Thread: any */
+bool nat_ip_parse(const char *text, uint32_t *ret_ip);
+
+/** nat_endpoint_parse() - "ip:port", port 1 to 65535. Return: true. Thread: any */
+bool nat_endpoint_parse(const char *text, struct nat_endpoint *ret_endpoint);
+
+/** nat_mac_parse() - Six pairs of hexadecimal digits with colons; unicast and not zero. Return: true. Thread: any */
+bool nat_mac_parse(const char *text, struct nat_mac *ret_mac);
+
+/** nat_ip_format() - Return: @ret_text. Thread: any */
+const char *nat_ip_format(uint32_t ip, char ret_text[static NAT_IP_TEXT_BYTES]);
+
+/** nat_endpoint_format() - Return: @ret_text. Thread: any */
+const char *nat_endpoint_format(struct nat_endpoint endpoint, char ret_text[static NAT_ENDPOINT_TEXT_BYTES]);
+
+/** nat_mac_format() - Return: @ret_text. Thread: any */
+const char *nat_mac_format(struct nat_mac mac, char ret_text[static NAT_MAC_TEXT_BYTES]);
+
+/**
+ * nat_ip_is_never() - Addresses that no policy may hold: 0/8, loopback, link-local with the metadata service, multicast,
+ * reserved and broadcast
+ * Return: the range's name for an error message, NULL when the address is not in one
+ * Thread: any
+ * Source: RFC 6890 section 2.2.2
+ */
+const char *nat_ip_is_never(uint32_t ip);
+
+#endif

@@ -1,0 +1,52 @@
+/* What message types and lengths tell of a WireGuard tunnel. Nothing is decrypted; a guest can fake the shapes, so the
+ * answer is for the lease's tunnel health, never for a verdict of `filtered`. */
+#ifndef NAT_WIREGUARD_H
+#define NAT_WIREGUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nat/nat.h"
+
+/** enum wireguard_message - Message types. Source: WireGuard white paper, section 5.4. */
+enum wireguard_message {
+    WIREGUARD_NONE = 0, /* not the shape of any */
+    WIREGUARD_INITIATION = 1,
+    WIREGUARD_RESPONSE = 2,
+    WIREGUARD_COOKIE = 3,
+    WIREGUARD_TRANSPORT = 4,
+};
+
+/**
+ * wireguard_classify() - The type of a datagram by its first bytes and its length
+ * Return: WIREGUARD_NONE unless type, zero reserved bytes and the type's length agree
+ * Thread: any
+ */
+enum wireguard_message wireguard_classify(const uint8_t *payload, size_t length);
+
+enum wireguard_side { WIREGUARD_GUEST, WIREGUARD_CONSUMER };
+
+/** struct wireguard_observer - One lease's tunnel. Owner: its NAT thread. All zeros: nothing seen. */
+struct wireguard_observer {
+    enum nat_tunnel state;
+    bool initiated; /* an initiation stands unanswered or unconfirmed */
+    bool answered;
+    enum wireguard_side initiator;
+    uint64_t established_ms;    /* first time, 0 never */
+    uint64_t last_handshake_ms; /* newest time, 0 never */
+};
+
+/**
+ * wireguard_observe() - Note one message that passed
+ * @now_ms: monotonic time
+ * Return:  true when @observer->state changed
+ * Thread:  the observer's owner
+ *
+ * A handshake is done when the initiator sends transport data after the other side's response: the responder may
+ * not send data before it, so data proves that the response was good.
+ */
+bool wireguard_observe(struct wireguard_observer *observer, enum wireguard_side from, enum wireguard_message message,
+                       uint64_t now_ms);
+
+#endif

@@ -1,0 +1,592 @@
+#include "tests/cmocka.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/scope.h"
+#include "nat/nat.h"
+#include "tests/nat/frames.h"
+#include "tests/nat/link.h"
+
+/* One running NAT with its guest, its consumer and the reader of its reports. */
+struct lab {
+    struct nat *nat;
+    int guest;
+    int reports;
+    int consumer;
+    struct sockaddr_in guest_uplink; /* whence the consumer got its last datagram */
+};
+
+static void limit_receive(int fd)
+{
+    struct timeval limit = {.tv_sec = 2};
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+}
+
+static void start(struct lab *lab, const struct nat_link *link)
+{
+    int frames[2];
+    int reports[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, frames), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, reports), 0);
+    assert_int_equal(fcntl(frames[0], F_SETFL, O_NONBLOCK), 0);
+    struct nat_config config = {.frame_fd = frames[0], .peer_known = true, .report_fd = reports[0], .link = *link};
+    assert_int_equal(nat_start(&config, &lab->nat, NULL), 0);
+    lab->guest = frames[1];
+    lab->reports = reports[1];
+    lab->consumer = link_udp_socket(test_consumer);
+    limit_receive(lab->guest);
+    limit_receive(lab->reports);
+}
+
+static struct nat_report next_report(const struct lab *lab, enum nat_report_kind kind)
+{
+    struct nat_report report;
+    do
+        assert_int_equal(recv(lab->reports, &report, sizeof report, 0), sizeof report);
+    while (report.kind != kind);
+    return report;
+}
+
+static void open_gate(const struct lab *lab)
+{
+    assert_int_equal(nat_apply(lab->nat, &test_policy, NULL), 0);
+    assert_int_equal(next_report(lab, NAT_REPORT_POLICY).generation, 1);
+}
+
+static void stop(struct lab *lab)
+{
+    nat_stop(lab->nat);
+    fd_close(&lab->guest);
+    fd_close(&lab->reports);
+    fd_close(&lab->consumer);
+}
+
+static void guest_sends(const struct lab *lab, const struct frame *frame)
+{
+    assert_int_equal(send(lab->guest, frame->bytes, frame->length, 0), frame->length);
+}
+
+static ssize_t consumer_gets(struct lab *lab, uint8_t *bytes, size_t capacity)
+{
+    socklen_t length = sizeof lab->guest_uplink;
+    return recvfrom(lab->consumer, bytes, capacity, 0, (struct sockaddr *)&lab->guest_uplink, &length);
+}
+
+static bool silent(int fd)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    return poll(&wait, 1, 50) == 0;
+}
+
+/* Waits until the NAT has counted this many frames for a reason. */
+static void await_count(const struct lab *lab, enum nat_reason reason, uint64_t count)
+{
+    struct nat_stats stats = {0};
+    uint64_t limit = clock_monotonic_ms() + 2000;
+    while (clock_monotonic_ms() < limit && stats.frames[reason] < count) {
+        nat_read_stats(lab->nat, &stats);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(stats.frames[reason], count);
+}
+
+static void await_inbound(const struct lab *lab, enum nat_inbound what, uint64_t count)
+{
+    struct nat_stats stats = {0};
+    uint64_t limit = clock_monotonic_ms() + 2000;
+    while (clock_monotonic_ms() < limit && stats.inbound_packets[what] < count) {
+        nat_read_stats(lab->nat, &stats);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(stats.inbound_packets[what], count);
+}
+
+static void nothing_passes_before_the_first_policy(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    struct frame frame = frame_udp(test_guest, test_consumer, 10);
+    guest_sends(&lab, &frame);
+    await_count(&lab, NAT_REASON_GATE_SHUT, 1);
+    assert_true(silent(lab.consumer));
+    stop(&lab);
+}
+
+static void payloads_of_every_size_go_there_and_back_unchanged(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    static const size_t sizes[] = {0, 1, 31, 148, 1400, 1471, 1472};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct frame frame = frame_udp(test_guest, test_consumer, sizes[i]);
+        uint8_t bytes[2048];
+        guest_sends(&lab, &frame);
+        assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), sizes[i]);
+        assert_memory_equal(bytes, frame.bytes + 42, sizes[i]);
+
+        sendto(lab.consumer, bytes, sizes[i], 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+        struct frame back;
+        back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
+        struct packet packet = frame_parse(&back);
+        assert_int_equal(packet.kind, PACKET_UDP);
+        assert_int_equal(packet.destination.port, test_guest.port);
+        assert_int_equal(packet.payload_bytes, sizes[i]);
+        assert_memory_equal(packet.payload, bytes, sizes[i]);
+    }
+    stop(&lab);
+}
+
+static void order_is_kept_over_many_batches(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    for (uint32_t sent = 0; sent < 2000; sent++) {
+        struct frame frame = frame_udp(test_guest, test_consumer, 4);
+        memcpy(frame.bytes + 42, &sent, sizeof sent);
+        frame_fix_udp(&frame);
+        guest_sends(&lab, &frame);
+        if (sent % 50 != 49)
+            continue;
+        for (uint32_t expected = sent - 49; expected <= sent; expected++) {
+            uint32_t got = 0;
+            assert_int_equal(consumer_gets(&lab, (uint8_t *)&got, sizeof got), sizeof got);
+            assert_int_equal(got, expected);
+        }
+    }
+    await_count(&lab, NAT_REASON_ALLOWED, 2000);
+    stop(&lab);
+}
+
+static void each_guest_port_has_a_flow_of_its_own(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    uint8_t bytes[64];
+    struct sockaddr_in uplinks[2];
+    for (uint16_t i = 0; i < 2; i++) {
+        struct nat_endpoint from = {test_guest.ip, (uint16_t)(41000 + i)};
+        struct frame frame = frame_udp(from, test_consumer, 8);
+        guest_sends(&lab, &frame);
+        assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+        uplinks[i] = lab.guest_uplink;
+    }
+    assert_int_not_equal(uplinks[0].sin_port, uplinks[1].sin_port);
+    for (uint16_t i = 0; i < 2; i++) {
+        sendto(lab.consumer, "answer", 6, 0, (struct sockaddr *)&uplinks[i], sizeof uplinks[i]);
+        struct frame back;
+        back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
+        assert_int_equal(frame_parse(&back).destination.port, 41000 + i);
+    }
+    stop(&lab);
+}
+
+static void a_stranger_cannot_reach_the_vm(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    struct nat_endpoint strangers[] = {{test_consumer.ip, 51901}, {test_consumer.ip + 1, test_consumer.port}};
+    for (size_t i = 0; i < 2; i++) {
+        int stranger = link_udp_socket(strangers[i]);
+        sendto(stranger, "hello", 5, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+        assert_true(silent(lab.guest));
+        fd_close(&stranger);
+    }
+    sendto(lab.consumer, "hello", 5, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42 + 5);
+    stop(&lab);
+}
+
+static void arp_and_dhcp_are_answered(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_arp(1, test_link.guest_ip, test_link.gateway_ip);
+    uint8_t bytes[2048];
+    guest_sends(&lab, &frame);
+    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42);
+    frame = frame_dhcp(1, 3);
+    guest_sends(&lab, &frame);
+    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 342);
+    stop(&lab);
+}
+
+static void a_violation_is_reported_once_and_then_its_growth(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct nat_endpoint to = {0x08080808, 53};
+    struct frame frame = frame_udp(test_guest, to, 30);
+    guest_sends(&lab, &frame);
+    struct nat_report report = next_report(&lab, NAT_REPORT_VIOLATION);
+    assert_int_equal(report.violation.reason, NAT_REASON_DESTINATION_NOT_ALLOWED);
+    assert_int_equal(report.violation.destination.ip, 0x08080808);
+    assert_int_equal(report.violation.count, 1);
+    for (int i = 0; i < 20; i++)
+        guest_sends(&lab, &frame);
+    await_count(&lab, NAT_REASON_DESTINATION_NOT_ALLOWED, 21);
+    struct nat_report grown = next_report(&lab, NAT_REPORT_VIOLATION);
+    assert_int_equal(grown.violation.serial, report.violation.serial);
+    assert_int_equal(grown.violation.count, 21);
+    assert_true(grown.at_ms - report.at_ms >= 900);
+    assert_true(silent(lab.consumer));
+    stop(&lab);
+}
+
+static void odd_datagrams_are_dropped_and_counted(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    static const uint8_t zeros[9000];
+    static const size_t sizes[] = {0, 1, 13, 14, 41, 1515, 1600, 1601, 9000};
+    uint64_t malformed = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        assert_int_equal(send(lab.guest, zeros, sizes[i], 0), sizes[i]);
+        malformed += sizes[i] < 14 || sizes[i] > 1514;
+    }
+    await_count(&lab, NAT_REASON_MALFORMED, malformed);
+    await_count(&lab, NAT_REASON_SOURCE_MAC_SPOOFED, 2);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    stop(&lab);
+}
+
+static void a_vm_that_never_reads_stalls_nobody_and_loses_nothing_that_fits(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[2048];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    for (uint32_t i = 0; i < 400; i++) {
+        memset(bytes, 0, 1000);
+        memcpy(bytes, &i, sizeof i);
+        sendto(lab.consumer, bytes, 1000, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    }
+    /* Outbound still works while frames wait for the VM. */
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    for (uint32_t i = 0; i < 400; i++) {
+        struct frame back;
+        back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
+        assert_int_equal(back.length, 1042);
+        assert_memory_equal(back.bytes + 42, &i, sizeof i);
+    }
+    await_inbound(&lab, NAT_INBOUND_DELIVERED, 400);
+    stop(&lab);
+}
+
+static void a_datagram_above_the_mtu_is_dropped_and_counted(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    static uint8_t bytes[65000];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    static const size_t sizes[] = {1473, 1558, 1559, 65000};
+    for (size_t i = 0; i < 4; i++)
+        sendto(lab.consumer, bytes, sizes[i], 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    sendto(lab.consumer, bytes, 1472, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 1514);
+    await_inbound(&lab, NAT_INBOUND_TOO_BIG, 4);
+    stop(&lab);
+}
+
+static void a_consumer_that_is_gone_and_back_loses_no_later_datagram(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    fd_close(&lab.consumer);
+    for (uint64_t i = 1; i <= 3; i++) { /* each brings an ICMP error that the next send hears of */
+        guest_sends(&lab, &frame);
+        await_count(&lab, NAT_REASON_ALLOWED, i);
+    }
+    lab.consumer = link_udp_socket(test_consumer);
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    stop(&lab);
+}
+
+static void a_new_policy_closes_the_old_endpoints_flow(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    struct nat_policy moved = test_policy;
+    moved.generation = 2;
+    moved.allow[0].port = 51999;
+    assert_int_equal(nat_apply(lab.nat, &moved, NULL), 0);
+    assert_int_equal(next_report(&lab, NAT_REPORT_POLICY).generation, 2);
+    sendto(lab.consumer, "late", 4, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    assert_true(silent(lab.guest));
+    guest_sends(&lab, &frame);
+    await_count(&lab, NAT_REASON_PORT_NOT_ALLOWED, 1);
+    struct nat_stats stats;
+    nat_read_stats(lab.nat, &stats);
+    assert_int_equal(stats.flows_open, 0);
+    assert_int_equal(stats.policy_generation, 2);
+    stop(&lab);
+}
+
+static void a_policy_that_may_not_be_enforced_leaves_the_old_one(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct error err = {0};
+    struct nat_policy wrong = test_policy;
+    assert_int_equal(nat_apply(lab.nat, &wrong, &err), -EINVAL);
+    wrong.generation = 2;
+    wrong.allow[0].ip = 0xC0A84001;
+    assert_int_equal(nat_apply(lab.nat, &wrong, &err), -EINVAL);
+    assert_non_null(strstr(err.message, "192.168.64.1:51900"));
+    wrong.allow[0].ip = 0x7F000001;
+    assert_int_equal(nat_apply(lab.nat, &wrong, &err), -EINVAL);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    stop(&lab);
+}
+
+static void a_shut_gate_stays_shut_both_ways(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    guest_sends(&lab, &frame);
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    nat_shut(lab.nat);
+    struct nat_policy later = test_policy;
+    later.generation = 5;
+    assert_int_equal(nat_apply(lab.nat, &later, NULL), 0);
+    struct nat_stats stats = {.policy_generation = 1};
+    while (stats.policy_generation != 0)
+        nat_read_stats(lab.nat, &stats);
+    guest_sends(&lab, &frame);
+    await_count(&lab, NAT_REASON_GATE_SHUT, 1);
+    assert_true(silent(lab.consumer));
+    sendto(lab.consumer, "late", 4, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    assert_true(silent(lab.guest));
+    stop(&lab);
+}
+
+static void the_first_frames_mac_is_learnt_and_kept(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct nat_link unknown = test_link;
+    memset(&unknown.guest_mac, 0, sizeof unknown.guest_mac);
+    start(&lab, &unknown);
+    open_gate(&lab);
+    struct frame broken = {.length = 3};
+    guest_sends(&lab, &broken); /* teaches nothing */
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    guest_sends(&lab, &frame);
+    await_count(&lab, NAT_REASON_ALLOWED, 1);
+    struct nat_stats stats;
+    nat_read_stats(lab.nat, &stats);
+    assert_memory_equal(&stats.guest_mac, &test_link.guest_mac, 6);
+    frame.bytes[11] ^= 1;
+    guest_sends(&lab, &frame);
+    await_count(&lab, NAT_REASON_SOURCE_MAC_SPOOFED, 1);
+    stop(&lab);
+}
+
+static void the_tunnel_is_told_as_it_comes_up(void **state)
+{
+    (void)state;
+    struct lab lab;
+    start(&lab, &test_link);
+    open_gate(&lab);
+    struct frame frame = frame_udp(test_guest, test_consumer, 148);
+    memcpy(frame.bytes + 42, "\1\0\0\0", 4);
+    frame_fix_udp(&frame);
+    guest_sends(&lab, &frame);
+    assert_int_equal(next_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_HANDSHAKING);
+    uint8_t bytes[256];
+    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 148);
+    uint8_t response[92] = {2};
+    sendto(lab.consumer, response, sizeof response, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
+    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42 + 92);
+    frame = frame_udp(test_guest, test_consumer, 32);
+    memcpy(frame.bytes + 42, "\4\0\0\0", 4);
+    frame_fix_udp(&frame);
+    guest_sends(&lab, &frame);
+    assert_int_equal(next_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_ESTABLISHED);
+    struct nat_stats stats;
+    nat_read_stats(lab.nat, &stats);
+    assert_int_equal(stats.tunnel, NAT_TUNNEL_ESTABLISHED);
+    assert_true(stats.tunnel_established_ms > 0);
+    stop(&lab);
+}
+
+static void a_link_that_makes_no_sense_is_refused_by_field(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct nat *nat = NULL;
+    struct nat_config config = {.frame_fd = -1, .report_fd = -1, .link = test_link};
+    config.link.prefix = 31;
+    assert_int_equal(nat_start(&config, &nat, &err), -EINVAL);
+    assert_string_equal(err.field, "prefix");
+    config.link = test_link;
+    config.link.mtu = 575;
+    assert_int_equal(nat_start(&config, &nat, &err), -EINVAL);
+    assert_string_equal(err.field, "mtu");
+    config.link = test_link;
+    config.link.gateway_ip = config.link.guest_ip;
+    assert_int_equal(nat_start(&config, &nat, &err), -EINVAL);
+    assert_string_equal(err.field, "gateway-ip");
+    config.link.gateway_ip = 0xC0A84101;
+    assert_int_equal(nat_start(&config, &nat, &err), -EINVAL);
+    config.link.guest_ip = 0x7F000002;
+    assert_int_equal(nat_start(&config, &nat, &err), -EINVAL);
+    assert_string_equal(err.field, "guest-ip");
+    assert_null(nat);
+}
+
+/* ---- the path form ---------------------------------------------------------------------------------------------- */
+
+static int bound_socket(const char *folder, const char *name, struct sockaddr_un *ret_address)
+{
+    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(ret_address->sun_path, sizeof ret_address->sun_path, "%s/%s", folder, name);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)ret_address, sizeof *ret_address), 0);
+    return fd;
+}
+
+static void a_path_listens_to_its_first_sender_alone(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/omertad-nat-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    struct sockaddr_un nat_at;
+    struct sockaddr_un guest_at;
+    struct sockaddr_un stranger_at;
+    int frames = bound_socket(folder, "nat", &nat_at);
+    int guest = bound_socket(folder, "guest", &guest_at);
+    int stranger = bound_socket(folder, "stranger", &stranger_at);
+    int nameless = socket(AF_UNIX, SOCK_DGRAM, 0);
+    int reports[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, reports), 0);
+    assert_int_equal(fcntl(frames, F_SETFL, O_NONBLOCK), 0);
+    limit_receive(guest);
+
+    struct frame question = frame_arp(1, test_link.guest_ip, test_link.gateway_ip);
+    struct frame spoofed = question;
+    spoofed.bytes[6] = 0x66;
+    /* All of this is queued before the NAT looks: a nameless sender, the guest with vfkit's greeting, a stranger between. */
+    assert_int_equal(sendto(nameless, "x", 1, 0, (struct sockaddr *)&nat_at, sizeof nat_at), 1);
+    assert_int_equal(sendto(guest, "VFKT", 4, 0, (struct sockaddr *)&nat_at, sizeof nat_at), 4);
+    assert_int_equal(sendto(stranger, spoofed.bytes, spoofed.length, 0, (struct sockaddr *)&nat_at, sizeof nat_at), 42);
+    assert_int_equal(sendto(guest, question.bytes, question.length, 0, (struct sockaddr *)&nat_at, sizeof nat_at), 42);
+
+    struct nat *nat = NULL;
+    struct nat_link unknown = test_link;
+    memset(&unknown.guest_mac, 0, sizeof unknown.guest_mac);
+    struct nat_config config = {.frame_fd = frames, .peer_known = false, .report_fd = reports[0], .link = unknown};
+    struct nat_policy policy = test_policy;
+    assert_int_equal(nat_start(&config, &nat, NULL), 0);
+    assert_int_equal(nat_apply(nat, &policy, NULL), 0);
+    /* The first question may have met the shut gate: ask until there is an answer. */
+    uint8_t bytes[64];
+    for (int tries = 0; tries < 50 && silent(guest); tries++)
+        (void)sendto(guest, question.bytes, question.length, 0, (struct sockaddr *)&nat_at, sizeof nat_at);
+    assert_int_equal(recv(guest, bytes, sizeof bytes, 0), 42);
+    assert_int_equal(sendto(stranger, "x", 1, 0, (struct sockaddr *)&nat_at, sizeof nat_at), -1);
+    struct nat_stats stats;
+    nat_read_stats(nat, &stats);
+    assert_memory_equal(&stats.guest_mac, &test_link.guest_mac, 6);
+    assert_int_equal(stats.frames[NAT_REASON_SOURCE_MAC_SPOOFED], 0);
+    assert_int_equal(stats.frames[NAT_REASON_MALFORMED], 0);
+
+    nat_stop(nat);
+    int open[] = {guest, stranger, nameless, reports[1]};
+    for (size_t i = 0; i < 4; i++)
+        fd_close(&open[i]);
+    unlink(nat_at.sun_path);
+    unlink(guest_at.sun_path);
+    unlink(stranger_at.sun_path);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+int main(void)
+{
+    int rc = link_enter();
+    if (rc < 0) {
+        fprintf(stderr, "test_nat: cannot make a network namespace: %s\n", strerror(-rc));
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_passes_before_the_first_policy),
+        cmocka_unit_test(payloads_of_every_size_go_there_and_back_unchanged),
+        cmocka_unit_test(order_is_kept_over_many_batches),
+        cmocka_unit_test(each_guest_port_has_a_flow_of_its_own),
+        cmocka_unit_test(a_stranger_cannot_reach_the_vm),
+        cmocka_unit_test(arp_and_dhcp_are_answered),
+        cmocka_unit_test(a_violation_is_reported_once_and_then_its_growth),
+        cmocka_unit_test(odd_datagrams_are_dropped_and_counted),
+        cmocka_unit_test(a_vm_that_never_reads_stalls_nobody_and_loses_nothing_that_fits),
+        cmocka_unit_test(a_datagram_above_the_mtu_is_dropped_and_counted),
+        cmocka_unit_test(a_consumer_that_is_gone_and_back_loses_no_later_datagram),
+        cmocka_unit_test(a_new_policy_closes_the_old_endpoints_flow),
+        cmocka_unit_test(a_policy_that_may_not_be_enforced_leaves_the_old_one),
+        cmocka_unit_test(a_shut_gate_stays_shut_both_ways),
+        cmocka_unit_test(the_first_frames_mac_is_learnt_and_kept),
+        cmocka_unit_test(the_tunnel_is_told_as_it_comes_up),
+        cmocka_unit_test(a_link_that_makes_no_sense_is_refused_by_field),
+        cmocka_unit_test(a_path_listens_to_its_first_sender_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
