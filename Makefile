@@ -98,12 +98,12 @@ $(IMAGES)/micro/manifest.json: deploy/guest/build-micro.sh $(wildcard deploy/gue
 demo: ## lease a real VM, show that nothing gets out of it but its tunnel, end by itself
 	$(Q)sh deploy/install-deps.sh build run image test
 	$(Q)$(MAKE) --no-print-directory all image
-	$(Q)$(PYTHON) tests/system/demo.py --binary $(BUILD)/omertad --images $(IMAGES)
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro $(PYTHON) tests/system/demo.py
 
 run: ## serve until Ctrl-C; prints the page, the socket and a curl line
 	$(Q)sh deploy/install-deps.sh build run image test
 	$(Q)$(MAKE) --no-print-directory all image
-	$(Q)$(PYTHON) tests/system/run_daemon.py --binary $(BUILD)/omertad --images $(IMAGES)
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro $(PYTHON) tests/system/run_daemon.py
 
 check: ## unit tests, layer test, headers alone, system tests with real VMs
 	$(Q)sh deploy/install-deps.sh build run image test

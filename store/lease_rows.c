@@ -1,0 +1,291 @@
+/* Changes of leases. Each is one transaction of row and event, and nothing of it stays when any part fails.
+ * What an event tells is taken from the rows just written, so that the two cannot differ. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+static const char short_slug[] = "insufficient-capacity";
+
+static int compare(const char *name, const char *field, uint64_t asked, uint64_t used, uint64_t total,
+                   struct error *err)
+{
+    uint64_t free = total > used ? total - used : 0; /* the total may have been lowered since */
+    if (asked <= free)
+        return 0;
+    error_set(err, -ENOSPC, "%s: %llu asked, %llu free of %llu", name, (unsigned long long)asked,
+              (unsigned long long)free, (unsigned long long)total);
+    error_tag(err, short_slug, field);
+    return -ENOSPC;
+}
+
+static int check_capacity(struct store *store, const struct store_resources *asked,
+                          const struct store_resources *capacity, struct error *err)
+{
+    struct store_resources used = {0};
+    int result = capacity_sum(&store->writer, &used, err);
+    if (result == 0)
+        result = compare("leases", "", asked->leases, used.leases, capacity->leases, err);
+    if (result == 0)
+        result = compare("vcpus", "/resources/vcpus", asked->vcpus, used.vcpus, capacity->vcpus, err);
+    if (result == 0)
+        result = compare("memory_mib", "/resources/memory_mib", asked->memory_mib, used.memory_mib,
+                         capacity->memory_mib, err);
+    if (result == 0)
+        result = compare("disk_mib", "/resources/disk_mib", asked->disk_mib, used.disk_mib, capacity->disk_mib, err);
+    return result;
+}
+
+#define LABELS STORE_JSON_OBJECT("?12")
+
+static int insert(struct store *store, const struct store_lease *lease, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] =
+        "INSERT INTO leases (id, state, state_detail, image, image_digest, vcpus, memory_mib, disk_mib, mode,"
+        " guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms, expires_ms,"
+        " policy_desired, policy_observed, pid, pid_start_ticks, boot_id)"
+        " VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
+        " ?17, 0, 0, 0, '')";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    QUERY_BIND_FIELD(&query, lease->id.text);
+    query_bind_sentence(&query, lease->state_detail, sizeof lease->state_detail);
+    QUERY_BIND_FIELD(&query, lease->image);
+    QUERY_BIND_FIELD(&query, lease->image_digest);
+    query_bind_u64(&query, lease->resources.vcpus);
+    query_bind_u64(&query, lease->resources.memory_mib);
+    query_bind_u64(&query, lease->resources.disk_mib);
+    QUERY_BIND_FIELD(&query, lease->mode);
+    QUERY_BIND_FIELD(&query, lease->guest_mac);
+    QUERY_BIND_FIELD(&query, lease->guest_ip);
+    QUERY_BIND_FIELD(&query, lease->ssh_user);
+    QUERY_BIND_FIELD(&query, lease->labels);
+    QUERY_BIND_FIELD(&query, lease->accelerator);
+    query_bind_u64(&query, lease->ttl_s);
+    query_bind_u64(&query, lease->created_ms);
+    query_bind_u64(&query, lease->expires_ms);
+    query_bind_u64(&query, lease->policy_desired);
+    int result = query_run(&query);
+    if (result == -EEXIST)
+        error_tag(err, "lease-exists", "");
+    return result;
+}
+
+/* Runs an event's statement whose parameters are the lease's id and the time. */
+static int tell(struct store *store, const char *sql, const char *id, uint64_t at_ms, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_u64(&query, at_ms);
+    return event_write(store, &query);
+}
+
+static int reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                   struct error *err)
+{
+    static const char created[] =
+        "INSERT INTO events (at_ms, type, lease_id, data)"
+        " SELECT ?2, 'lease.created', l.id, json_object('image', l.image, 'mode', l.mode, 'endpoint', p.endpoint)"
+        " FROM leases l JOIN peers p ON p.lease_id = l.id WHERE l.id = ?1";
+    int result = peer_check_free(store, lease, err);
+    if (result == 0)
+        result = check_capacity(store, &lease->resources, capacity, err);
+    if (result == 0)
+        result = insert(store, lease, err);
+    if (result == 0)
+        result = peer_write(store, lease, err);
+    if (result == 0)
+        result = tell(store, created, lease->id.text, lease->created_ms, err);
+    return result;
+}
+
+int store_lease_reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                        struct error *err)
+{
+    if (lease->state != LEASE_PENDING || lease->resources.leases != 1 || lease->reason != LEASE_REASON_NONE)
+        return error_set(err, -EINVAL, "a lease is reserved as one, pending, and without a termination");
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, reserve(store, lease, capacity, err), err);
+}
+
+int lease_living(struct store *store, const char *id, enum lease_state *ret_state, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    char name[STORE_WORD_BYTES] = "";
+    if (query_open(&query, &store->writer, "SELECT state FROM leases WHERE id = ?1", err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    int found = query_step(&query);
+    if (found == 0) {
+        error_set(err, -ENOENT, "there is no such lease");
+        error_tag(err, "lease-not-found", "");
+        return -ENOENT;
+    }
+    QUERY_FIELD(&query, name);
+    if (query.code < 0)
+        return query.code;
+    enum lease_state state;
+    if (!lease_state_parse(name, &state))
+        return error_set(err, -EUCLEAN, "the database holds an unknown lease state");
+    if (lease_is_final(state)) {
+        error_set(err, -EALREADY, "the lease has ended");
+        error_tag(err, "lease-ended", "");
+        return -EALREADY;
+    }
+    *ret_state = state;
+    return 0;
+}
+
+/* A restarted daemon enforces nothing yet: what the NAT of its predecessor had in force is gone with it. */
+static int move(struct store *store, const char *id, const struct store_change *change, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] =
+        "UPDATE leases SET generation = generation + 1, state = ?2, state_detail = coalesce(?3, state_detail),"
+        " image_digest = coalesce(?4, image_digest), accelerator = coalesce(?5, accelerator),"
+        " pid = coalesce(nullif(?6, 0), pid), pid_start_ticks = coalesce(nullif(?7, 0), pid_start_ticks),"
+        " boot_id = coalesce(?8, boot_id),"
+        " started_ms = CASE WHEN ?2 = 'running' AND started_ms = 0 THEN ?9 ELSE started_ms END,"
+        " policy_observed = CASE WHEN ?2 = 'recovering' THEN 0 ELSE policy_observed END WHERE id = ?1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_text(&query, lease_state_name(change->to), STORE_WORD_BYTES);
+    query_bind_sentence(&query, change->detail, STORE_DETAIL_BYTES);
+    query_bind_text(&query, change->image_digest, STORE_DIGEST_BYTES);
+    query_bind_text(&query, change->accelerator, STORE_WORD_BYTES);
+    query_bind_int(&query, change->pid);
+    query_bind_u64(&query, change->pid_start_ticks);
+    query_bind_text(&query, change->boot_id, ID_TEXT_BYTES);
+    query_bind_u64(&query, change->at_ms);
+    return query_run(&query);
+}
+
+static int tell_moved(struct store *store, const char *id, enum lease_state from, uint64_t at_ms, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "INSERT INTO events (at_ms, type, lease_id, data)"
+                              " SELECT ?2, 'lease.state_changed', id,"
+                              " json_object('from', ?3, 'to', state, 'detail', state_detail)"
+                              " FROM leases WHERE id = ?1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_u64(&query, at_ms);
+    query_bind_text(&query, lease_state_name(from), STORE_WORD_BYTES);
+    return event_write(store, &query);
+}
+
+static int transition(struct store *store, const char *id, const struct store_change *change, struct error *err)
+{
+    enum lease_state from = LEASE_TERMINATED; /* stays when the lease has ended */
+    int result = lease_living(store, id, &from, err);
+    if (result < 0 && result != -EALREADY)
+        return result;
+    if (lease_is_final(change->to) || !lease_may_follow(from, change->to)) {
+        error_set(err, -EINVAL, "a lease that is %s does not become %s this way", lease_state_name(from),
+                  lease_state_name(change->to));
+        error_tag(err, "transition-refused", "");
+        return -EINVAL;
+    }
+    result = move(store, id, change, err);
+    return result < 0 ? result : tell_moved(store, id, from, change->at_ms, err);
+}
+
+int store_lease_transition(struct store *store, const char *id, const struct store_change *change, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, transition(store, id, change, err), err);
+}
+
+static int note_spawned(struct store *store, const char *id, int64_t pid, uint64_t pid_start_ticks, const char *boot_id,
+                        struct error *err)
+{
+    enum lease_state state;
+    int result = lease_living(store, id, &state, err);
+    if (result < 0)
+        return result;
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "UPDATE leases SET generation = generation + 1, pid = ?2, pid_start_ticks = ?3,"
+                              " boot_id = ?4 WHERE id = ?1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_int(&query, pid);
+    query_bind_u64(&query, pid_start_ticks);
+    query_bind_text(&query, boot_id, ID_TEXT_BYTES);
+    return query_run(&query);
+}
+
+int store_lease_spawned(struct store *store, const char *id, int64_t pid, uint64_t pid_start_ticks, const char *boot_id,
+                        struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, note_spawned(store, id, pid, pid_start_ticks, boot_id, err), err);
+}
+
+int lease_touch(struct store *store, const char *id, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer, "UPDATE leases SET generation = generation + 1 WHERE id = ?1", err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    return query_run(&query);
+}
+
+static int read_observed(struct store *store, const char *id, uint64_t *ret_observed, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer, "SELECT policy_observed FROM leases WHERE id = ?1", err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    if (query_step(&query) == 1)
+        *ret_observed = query_u64(&query);
+    return query.code;
+}
+
+static int note_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
+{
+    static const char armed[] = "INSERT INTO events (at_ms, type, lease_id, data)"
+                                " SELECT ?2, 'filter.armed', id, json_object('generation', policy_observed)"
+                                " FROM leases WHERE id = ?1";
+    static const char applied[] = "INSERT INTO events (at_ms, type, lease_id, data)"
+                                  " SELECT ?2, 'filter.policy_applied', id, json_object('generation', policy_observed)"
+                                  " FROM leases WHERE id = ?1";
+    enum lease_state state;
+    uint64_t observed = 0;
+    int result = lease_living(store, id, &state, err);
+    if (result == 0)
+        result = read_observed(store, id, &observed, err);
+    if (result < 0 || generation == observed)
+        return result; /* said twice */
+    if (generation < observed)
+        return error_set(err, -EINVAL, "policy generation %llu is older than %llu, which is enforced",
+                         (unsigned long long)generation, (unsigned long long)observed);
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer,
+                   "UPDATE leases SET generation = generation + 1, policy_observed = ?2 WHERE id = ?1", err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_u64(&query, generation);
+    result = query_run(&query);
+    return result < 0 ? result : tell(store, observed == 0 ? armed : applied, id, at_ms, err);
+}
+
+int store_lease_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, note_policy(store, id, generation, at_ms, err), err);
+}

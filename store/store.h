@@ -1,0 +1,333 @@
+/* store/ keeps leases, peers, violations, terminations, events and console tails in one SQLite file.
+ *
+ * WAL, synchronous=FULL, STRICT tables. One writer connection behind a lock; reads go over a second connection.
+ * Each function that changes something is one transaction that also writes the event telling of it. No private key,
+ * preshared key or token ever enters here. Times are milliseconds since 1970 (wall clock).
+ *
+ * Texts are UTF-8 and must fit their field: one that does not is -EINVAL (-EILSEQ when it is not UTF-8) and is never
+ * cut; only in details, which are sentences for people, a byte that is not UTF-8 is kept as '?'. Words that are not
+ * the API's are -EINVAL. Any function may also return what the disk or another process brings: -ENOSPC, -EIO, -EBUSY,
+ * -EROFS, -EUCLEAN, -ENOMEM; nothing has changed then. The newest 100,000 events and the newest 10,000 leases that have
+ * ended are kept. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/id.h"
+#include "store/lease.h"
+
+/* "Structure needs cleaning": Linux has a number for a damaged file, others have not; this one is free there. */
+#ifndef EUCLEAN
+#define EUCLEAN 1117
+#endif
+
+enum store_limits {
+    STORE_NAME_BYTES = 65,     /* image name: 64 and the NUL */
+    STORE_KEY_TEXT_BYTES = 45, /* 32 bytes in base64 and the NUL */
+    STORE_ADDRESS_BYTES = 22,  /* "ip:port" */
+    STORE_MAC_BYTES = 18,
+    STORE_WORD_BYTES = 32,   /* modes, codes, verdicts */
+    STORE_DIGEST_BYTES = 65, /* SHA-256 in hexadecimal and the NUL */
+    STORE_DETAIL_BYTES = 320,
+    STORE_LABELS_BYTES = 4096, /* JSON object of labels */
+    STORE_EVIDENCE_BYTES = 96,
+    STORE_CONSOLE_BYTES = 65536,    /* console tail kept of a lease that ended */
+    STORE_EVENT_DATA_BYTES = 16384, /* JSON of one event and the NUL */
+    STORE_PAGE_MAX = 200,
+};
+
+struct store;
+
+/** struct store_resources - What a lease takes of the machine, or what the machine has to give. */
+struct store_resources {
+    uint32_t leases;
+    uint32_t vcpus;
+    uint64_t memory_mib;
+    uint64_t disk_mib;
+};
+
+/** struct store_lease - One row of `leases` with its peer and, once ended, its termination. */
+struct store_lease {
+    struct id id;
+    uint64_t generation; /* rises with each change of the row */
+    enum lease_state state;
+    char state_detail[STORE_DETAIL_BYTES];
+    char image[STORE_NAME_BYTES];
+    char image_digest[STORE_DIGEST_BYTES]; /* "" until verified; SHA-256 of the manifest */
+    struct store_resources resources;      /* leases is 1 */
+    char mode[STORE_WORD_BYTES];
+    char guest_mac[STORE_MAC_BYTES];
+    char guest_ip[STORE_ADDRESS_BYTES];
+    char consumer_public_key[STORE_KEY_TEXT_BYTES];
+    char consumer_endpoint[STORE_ADDRESS_BYTES];
+    char consumer_tunnel_ip[STORE_ADDRESS_BYTES];
+    char vm_public_key[STORE_KEY_TEXT_BYTES];
+    char vm_tunnel_ip[STORE_ADDRESS_BYTES];
+    char ssh_user[STORE_WORD_BYTES + 1];
+    char labels[STORE_LABELS_BYTES];    /* JSON object, "{}" for none */
+    char accelerator[STORE_WORD_BYTES]; /* "" until chosen */
+    uint64_t ttl_s;                     /* 0: no limit */
+    uint64_t created_ms;
+    uint64_t started_ms;                 /* 0: not yet (running since) */
+    uint64_t expires_ms;                 /* 0: never */
+    uint64_t policy_desired;             /* policy generation that should be enforced */
+    uint64_t policy_observed;            /* generation that the NAT said it enforces, 0 none */
+    char tunnel_state[STORE_WORD_BYTES]; /* waiting | handshaking | established */
+    uint64_t tunnel_established_ms;
+    uint64_t tunnel_last_handshake_ms;
+    /* the child process, written before and after the spawn; identity = pid + start time + boot id */
+    int64_t pid;              /* 0: none */
+    uint64_t pid_start_ticks; /* field 22 of /proc/PID/stat */
+    char boot_id[ID_TEXT_BYTES];
+    /* termination; reason is LEASE_REASON_NONE while there is none */
+    enum lease_reason reason;
+    char initiated_by[STORE_WORD_BYTES]; /* orchestrator | provider | guest | filter */
+    char termination_detail[STORE_DETAIL_BYTES];
+    char violation_id[ID_TEXT_BYTES];
+    int exit_code; /* -1: none */
+    int signal;    /* 0: none */
+    uint64_t detected_ms;
+    uint64_t stopped_ms;
+};
+
+/** struct store_violation - One row of `violations`. */
+struct store_violation {
+    struct id id;
+    struct id lease_id;
+    uint32_t serial; /* the NAT's number for this aggregate; unique within the lease */
+    uint64_t first_seen_ms;
+    uint64_t last_seen_ms;
+    uint64_t count;
+    char code[STORE_WORD_BYTES];
+    char mode[STORE_WORD_BYTES];
+    char verdict[STORE_WORD_BYTES]; /* dropped | terminated */
+    char source[STORE_WORD_BYTES];  /* filter | guest_firewall */
+    bool overflow;
+    uint32_t ethertype;
+    uint32_t ip_protocol;
+    char source_mac[STORE_MAC_BYTES];
+    char source_ip[STORE_ADDRESS_BYTES]; /* "" where the frame had none */
+    uint32_t source_port;
+    char destination_ip[STORE_ADDRESS_BYTES];
+    uint32_t destination_port;
+    uint32_t frame_bytes;
+    uint64_t policy_generation;
+    uint32_t detection_latency_us;
+    uint32_t evidence_bytes;
+    uint8_t evidence[STORE_EVIDENCE_BYTES];
+};
+
+/** struct store_event - One row of `events`; @sequence rises by one and is never used again. */
+struct store_event {
+    uint64_t sequence;
+    uint64_t at_ms;
+    char type[STORE_WORD_BYTES];
+    char lease_id[ID_TEXT_BYTES]; /* "" for events of the node */
+    const char *data;             /* JSON object; the store's, valid during the callback */
+};
+
+/** struct store_peer - A WireGuard peer: the consumer's side of a lease and what is known of its tunnel. */
+struct store_peer {
+    char public_key[STORE_KEY_TEXT_BYTES];
+    struct id lease_id;
+    char endpoint[STORE_ADDRESS_BYTES];
+    char tunnel_ip[STORE_ADDRESS_BYTES];
+    char vm_public_key[STORE_KEY_TEXT_BYTES];
+    char vm_tunnel_ip[STORE_ADDRESS_BYTES];
+    char tunnel_state[STORE_WORD_BYTES];
+    uint64_t established_ms;
+    uint64_t last_handshake_ms;
+    enum lease_state lease_state;
+    uint64_t created_ms;
+};
+
+/**
+ * store_open() - Open or make the database and bring its schema up to date
+ * @path:      file in a folder of mode 0700; made with mode 0600
+ * @ret_store: owned by the caller until store_close()
+ * Return:     0; -EBUSY another process has it (it holds flock(2) on "<path>.lock"); -EPROTO a schema newer than this
+ *             program, or another program's; -EUCLEAN damaged; -EACCES a file that is not ours alone, or a folder that
+ *             others may write to; -ENOSPC, -EIO as the system said. err names the file
+ * Thread:     any
+ */
+int store_open(const char *path, struct store **ret_store, struct error *err);
+
+/** store_close() - Close it. @store: NULL is allowed. Thread: the owner, once nobody else uses it */
+void store_close(struct store *store);
+
+/**
+ * store_lease_reserve() - Admit a lease: capacity, row, peer and `lease.created` in one transaction
+ * @lease:    complete row in state LEASE_PENDING with resources.leases 1; it gets generation 1, and its tunnel waits
+ * @capacity: what the machine gives in all; leases that have not ended are counted against it
+ * Return:    0; -ENOSPC with slug "insufficient-capacity", the first thing that is short in the message and its JSON
+ *            pointer in the field ("" for leases); -EEXIST with slug "peer-in-use" when a live lease has the same
+ *            consumer key and endpoint, or "lease-exists" when the id is taken
+ * Thread:    any
+ */
+int store_lease_reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                        struct error *err);
+
+/** store_capacity_used() - What leases that have not ended take in all. Return: 0 or negative. Thread: any */
+int store_capacity_used(struct store *store, struct store_resources *ret_used, struct error *err);
+
+/** store_lease_get() - One lease. Return: 0, -ENOENT with slug "lease-not-found". Thread: any */
+int store_lease_get(struct store *store, const char *id, struct store_lease *ret_lease, struct error *err);
+
+/** struct store_filter - Which rows of a list; NULL or 0 leaves a condition out. */
+struct store_filter {
+    const char *lease_id;
+    const char *state; /* leases only */
+    const char *mode;  /* leases only */
+    const char *after; /* cursor: id (sequence for events) of the last row of the page before; an id that is not there
+                          (any more) is -EINVAL with slug "cursor-unknown" */
+    uint32_t limit;    /* 1 to STORE_PAGE_MAX */
+};
+
+typedef int (*store_lease_each)(void *context, const struct store_lease *lease);
+typedef int (*store_violation_each)(void *context, const struct store_violation *violation);
+typedef int (*store_event_each)(void *context, const struct store_event *event);
+typedef int (*store_peer_each)(void *context, const struct store_peer *peer);
+
+/**
+ * store_lease_list() - Leases in the order of their making
+ * @each:  called for each row, at most @filter->limit times; a non-zero return stops and is returned
+ * Return: 0 or negative
+ * Thread: any; @each runs under the reader's lock and must not call the store
+ */
+int store_lease_list(struct store *store, const struct store_filter *filter, store_lease_each each, void *context,
+                     struct error *err);
+
+/** store_termination_list() - Leases that have ended, in the order of their making; as store_lease_list(). */
+int store_termination_list(struct store *store, const struct store_filter *filter, store_lease_each each, void *context,
+                           struct error *err);
+
+/**
+ * struct store_change - What changes together with a lease's state
+ *
+ * NULL and 0 leave a column as it is. Becoming running for the first time sets started_ms; becoming recovering sets
+ * policy_observed to 0, because what the daemon before had enforced is gone with it.
+ */
+struct store_change {
+    enum lease_state to;
+    uint64_t at_ms;
+    const char *detail; /* state_detail */
+    const char *image_digest;
+    const char *accelerator;
+    int64_t pid;
+    uint64_t pid_start_ticks;
+    const char *boot_id;
+};
+
+/**
+ * store_lease_transition() - Move a lease to another state that is not final, with `lease.state_changed`
+ * Return: 0; -ENOENT; -EINVAL with slug "transition-refused" when lease_may_follow() says no (err names both states;
+ *         the row is untouched)
+ * Thread: any
+ */
+int store_lease_transition(struct store *store, const char *id, const struct store_change *change, struct error *err);
+
+/**
+ * store_lease_spawned() - Note the child process of a lease (pid, start time, boot id), without an event
+ * Return: 0, -ENOENT, -EALREADY when it has ended
+ * Thread: any
+ */
+int store_lease_spawned(struct store *store, const char *id, int64_t pid, uint64_t pid_start_ticks, const char *boot_id,
+                        struct error *err);
+
+/** struct store_end - How a lease ended. @console may be NULL; the last STORE_CONSOLE_BYTES of it are kept. */
+struct store_end {
+    enum lease_reason reason;
+    const char *initiated_by;
+    const char *detail;
+    const char *violation_id; /* or NULL */
+    int exit_code;            /* -1: none */
+    int signal;
+    uint64_t detected_ms;
+    uint64_t stopped_ms;
+    const uint8_t *console;
+    size_t console_bytes;
+};
+
+/**
+ * store_lease_terminate() - End a lease: final row, console tail and `lease.terminated` in one transaction
+ * Return: 0; -ENOENT; -EALREADY when it has ended before (nothing changes)
+ * Thread: any
+ */
+int store_lease_terminate(struct store *store, const char *id, const struct store_end *end, struct error *err);
+
+/**
+ * store_lease_policy() - The NAT enforces @generation now (`filter.armed` for the first, else `filter.policy_applied`)
+ * Return: 0, also when that was known; -ENOENT; -EALREADY when it has ended; -EINVAL when a newer one is enforced
+ * Thread: any
+ */
+int store_lease_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err);
+
+/**
+ * store_lease_tunnel() - The tunnel's state changed, or there was another handshake
+ * @state: "waiting", "handshaking" or "established"
+ *
+ * A tunnel is up from its first "established" (`tunnel.established`) until it is "waiting" again (`tunnel.lost`);
+ * handshakes in between only set the time of the last one, because WireGuard makes new keys every two minutes.
+ *
+ * Return: 0, -ENOENT, -EALREADY when the lease has ended
+ * Thread: any
+ */
+int store_lease_tunnel(struct store *store, const char *id, const char *state, uint64_t at_ms, struct error *err);
+
+/**
+ * store_violation_record() - Make or update the row of one aggregate
+ * @violation: @id is used when (lease_id, serial) is new; else the row's own id stays, count and last_seen_ms grow, and
+ *             a verdict "terminated" replaces "dropped"
+ * @ret_id:    id of the row; may be NULL
+ * Return:     0; -ENOENT no such lease. A new row comes with `violation.detected`, an update with no event
+ * Thread:     any
+ */
+int store_violation_record(struct store *store, const struct store_violation *violation, struct id *ret_id,
+                           struct error *err);
+
+/** store_violation_get() - One violation. Return: 0, -ENOENT with slug "violation-not-found". Thread: any */
+int store_violation_get(struct store *store, const char *id, struct store_violation *ret_violation, struct error *err);
+
+/** store_violation_list() - Violations in the order of their making; as store_lease_list(). */
+int store_violation_list(struct store *store, const struct store_filter *filter, store_violation_each each,
+                         void *context, struct error *err);
+
+/** store_event_list() - Events after sequence @filter->after; as store_lease_list(). */
+int store_event_list(struct store *store, const struct store_filter *filter, store_event_each each, void *context,
+                     struct error *err);
+
+/**
+ * store_event_append() - An event that no row change brings, as `image.rejected`
+ * @lease_id: or NULL
+ * @data:     JSON object
+ * Return:    0; -EINVAL when @type is no "subject.verb" of lower-case letters or @data is no JSON object
+ * Thread:    any
+ */
+int store_event_append(struct store *store, const char *type, const char *lease_id, const char *data, uint64_t at_ms,
+                       struct error *err);
+
+/** store_peer_list() - Peers of all leases, newest last; cursor is the lease's id; as store_lease_list(). */
+int store_peer_list(struct store *store, const struct store_filter *filter, store_peer_each each, void *context,
+                    struct error *err);
+
+/** store_peer_get() - The newest peer with this public key (base64). Return: 0, -ENOENT with slug "peer-not-found". */
+int store_peer_get(struct store *store, const char *public_key, struct store_peer *ret_peer, struct error *err);
+
+/**
+ * store_console_get() - Console tail of a lease that has ended
+ * @ret_bytes: up to @capacity bytes; its newest ones when there are more
+ * Return:     number of bytes, -ENOENT
+ * Thread:     any
+ */
+int64_t store_console_get(struct store *store, const char *lease_id, uint8_t *ret_bytes, size_t capacity,
+                          struct error *err);
+
+/** store_check() - Whether the database still answers (a one-row write transaction that is rolled back). For readyz. */
+int store_check(struct store *store, struct error *err);
+
+#endif
