@@ -149,9 +149,7 @@ static int move(struct store *store, const char *id, const struct store_change *
     static const char sql[] =
         "UPDATE leases SET generation = generation + 1, state = ?2, state_detail = coalesce(?3, state_detail),"
         " image_digest = coalesce(?4, image_digest), accelerator = coalesce(?5, accelerator),"
-        " pid = coalesce(nullif(?6, 0), pid), pid_start_ticks = coalesce(nullif(?7, 0), pid_start_ticks),"
-        " boot_id = coalesce(?8, boot_id),"
-        " started_ms = CASE WHEN ?2 = 'running' AND started_ms = 0 THEN ?9 ELSE started_ms END,"
+        " started_ms = CASE WHEN ?2 = 'running' AND started_ms = 0 THEN ?6 ELSE started_ms END,"
         " policy_observed = CASE WHEN ?2 = 'recovering' THEN 0 ELSE policy_observed END WHERE id = ?1";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
@@ -160,9 +158,6 @@ static int move(struct store *store, const char *id, const struct store_change *
     query_bind_sentence(&query, change->detail, STORE_DETAIL_BYTES);
     query_bind_text(&query, change->image_digest, STORE_DIGEST_BYTES);
     query_bind_text(&query, change->accelerator, STORE_WORD_BYTES);
-    query_bind_int(&query, change->pid);
-    query_bind_u64(&query, change->pid_start_ticks);
-    query_bind_text(&query, change->boot_id, ID_TEXT_BYTES);
     query_bind_u64(&query, change->at_ms);
     return query_run(&query);
 }
@@ -206,8 +201,7 @@ int store_lease_transition(struct store *store, const char *id, const struct sto
     return store_finish(store, transition(store, id, change, err), err);
 }
 
-static int note_spawned(struct store *store, const char *id, int64_t pid, uint64_t pid_start_ticks, const char *boot_id,
-                        struct error *err)
+static int note_spawned(struct store *store, const char *id, const struct store_process *process, struct error *err)
 {
     enum lease_state state;
     int result = lease_living(store, id, &state, err);
@@ -215,23 +209,23 @@ static int note_spawned(struct store *store, const char *id, int64_t pid, uint64
         return result;
     struct query query SCOPED_QUERY = {0};
     static const char sql[] = "UPDATE leases SET generation = generation + 1, pid = ?2, pid_start_ticks = ?3,"
-                              " boot_id = ?4 WHERE id = ?1";
+                              " boot_id = ?4, accelerator = ?5 WHERE id = ?1";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     query_bind_key(&query, id);
-    query_bind_int(&query, pid);
-    query_bind_u64(&query, pid_start_ticks);
-    query_bind_text(&query, boot_id, ID_TEXT_BYTES);
+    query_bind_int(&query, process->pid);
+    query_bind_u64(&query, process->start_ticks);
+    query_bind_text(&query, process->boot_id, ID_TEXT_BYTES);
+    query_bind_text(&query, process->accelerator, STORE_WORD_BYTES);
     return query_run(&query);
 }
 
-int store_lease_spawned(struct store *store, const char *id, int64_t pid, uint64_t pid_start_ticks, const char *boot_id,
-                        struct error *err)
+int store_lease_spawned(struct store *store, const char *id, const struct store_process *process, struct error *err)
 {
     int result = store_begin(store, err);
     if (result < 0)
         return result;
-    return store_finish(store, note_spawned(store, id, pid, pid_start_ticks, boot_id, err), err);
+    return store_finish(store, note_spawned(store, id, process, err), err);
 }
 
 int lease_touch(struct store *store, const char *id, struct error *err)

@@ -218,9 +218,6 @@ struct store_change {
     const char *detail; /* state_detail */
     const char *image_digest;
     const char *accelerator;
-    int64_t pid;
-    uint64_t pid_start_ticks;
-    const char *boot_id;
 };
 
 /**
@@ -231,13 +228,20 @@ struct store_change {
  */
 int store_lease_transition(struct store *store, const char *id, const struct store_change *change, struct error *err);
 
+/** struct store_process - The hypervisor of a lease: who it is, and what it was started with. */
+struct store_process {
+    int64_t pid;
+    uint64_t start_ticks;
+    const char *boot_id;
+    const char *accelerator;
+};
+
 /**
- * store_lease_spawned() - Note the child process of a lease (pid, start time, boot id), without an event
+ * store_lease_spawned() - Note the hypervisor of a lease, without an event; again when it was started again
  * Return: 0, -ENOENT, -EALREADY when it has ended
  * Thread: any
  */
-int store_lease_spawned(struct store *store, const char *id, int64_t pid, uint64_t pid_start_ticks, const char *boot_id,
-                        struct error *err);
+int store_lease_spawned(struct store *store, const char *id, const struct store_process *process, struct error *err);
 
 /** struct store_end - How a lease ended. @console may be NULL; the last STORE_CONSOLE_BYTES of it are kept. */
 struct store_end {
