@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#undef error_set /* see error.h: only the analyzer has it as a macro */
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -34,6 +34,17 @@ struct error {
  */
 int error_set(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* The analyzer sees one file at a time: this tells it that what error_set() returns is negative. */
+static inline int error_is_negative(int code)
+{
+    if (code >= 0)
+        __builtin_unreachable();
+    return code;
+}
+#define error_set(...) error_is_negative(error_set(__VA_ARGS__))
+#endif
+
 /**
  * error_tag() - Add the machine word and the field to a failure
  * @err:    as filled by error_set(); may be NULL

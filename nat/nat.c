@@ -127,10 +127,10 @@ static void *run(void *context)
     int rc = 0;
     while (rc == 0 && !atomic_load(&nat->stop))
         rc = round_once(nat);
-    if (rc < 0) {
-        worker_shut(&nat->worker);
+    worker_shut(&nat->worker);
+    reporter_finish(&nat->worker.reporter, &nat->worker.violations, clock_monotonic_ms());
+    if (rc < 0)
         reporter_failed(&nat->worker.reporter, rc, strerror(-rc), clock_monotonic_ms());
-    }
     return NULL;
 }
 
@@ -299,13 +299,15 @@ void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats)
         ret_stats->guest_mac.b[i] = (uint8_t)(mac >> (40 - 8 * i));
 }
 
-void nat_stop(struct nat *nat)
+void nat_stop(struct nat *nat, struct nat_stats *ret_stats)
 {
     if (nat == NULL)
         return;
     atomic_store(&nat->stop, true);
     wake(nat);
     pthread_join(nat->thread, NULL);
+    if (ret_stats != NULL)
+        nat_read_stats(nat, ret_stats);
     uplink_close(&nat->worker.uplink, UINT64_MAX);
     fd_close(&nat->worker.frame_io.fd);
     fd_close(&nat->worker.reporter.fd);

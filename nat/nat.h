@@ -204,10 +204,11 @@ void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats);
 
 /**
  * nat_stop() - End the thread, close its descriptors, free it
- * @nat:   NULL is allowed
- * Thread: the caller that owns the nat; joins the thread
+ * @nat:       NULL is allowed
+ * @ret_stats: the last counters, with the last frame in them; may be NULL, untouched when @nat is
+ * Thread:     the caller that owns the nat; joins the thread
  */
-void nat_stop(struct nat *nat);
+void nat_stop(struct nat *nat, struct nat_stats *ret_stats);
 
 /** nat_reason_name() - "allowed", "arp", ..., "port_not_allowed": the API's words. Thread: any */
 const char *nat_reason_name(enum nat_reason reason);

@@ -96,3 +96,9 @@ void reporter_flush(struct reporter *reporter, struct violation_table *table, ui
     if (!send_violations(reporter, table, false, now_ms))
         be_due(reporter, now_ms + REPORTER_RETRY_MS);
 }
+
+void reporter_finish(struct reporter *reporter, struct violation_table *table, uint64_t now_ms)
+{
+    reporter->due_ms = now_ms;
+    reporter_flush(reporter, table, now_ms);
+}

@@ -42,4 +42,7 @@ void reporter_failed(struct reporter *reporter, int error_code, const char *text
 /** reporter_flush() - Send what is owed and due. Thread: the owner */
 void reporter_flush(struct reporter *reporter, struct violation_table *table, uint64_t now_ms);
 
+/** reporter_finish() - Send whatever was not told yet, due or not; the last call. Thread: the owner */
+void reporter_finish(struct reporter *reporter, struct violation_table *table, uint64_t now_ms);
+
 #endif
