@@ -1,0 +1,247 @@
+#include "tests/vmm/fake_qemu.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/accel_rom.h"
+#include "vmm/command.h"
+
+enum { TICK_MS = 5, LONG_LINE_BYTES = 100000, FLOOD_BYTES = 300000, LIFE_S = 60 };
+
+struct fake {
+    const char *append;
+    bool kvm;
+    bool gone; /* what was to happen once has happened */
+    int client;
+    char line[4096];
+    size_t used;
+};
+
+bool fake_qemu_is_meant(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+    return strcmp(slash == NULL ? program : slash + 1, "fake_qemu") == 0;
+}
+
+static bool does(const struct fake *fake, const char *word)
+{
+    const char *at = strstr(fake->append, "fake=");
+    size_t length = strlen(word);
+    return at != NULL && strncmp(at + 5, word, length) == 0 && (at[5 + length] == ' ' || at[5 + length] == '\0');
+}
+
+static bool may_go(const struct fake *fake)
+{
+    const char *at = strstr(fake->append, "go=");
+    return at != NULL && access(at + 3, F_OK) == 0;
+}
+
+static void put(int fd, const char *text)
+{
+    size_t length = strlen(text);
+    while (length > 0) {
+        ssize_t written = write(fd, text, length);
+        if (written <= 0)
+            _exit(9);
+        text += written;
+        length -= (size_t)written;
+    }
+}
+
+static void say(const struct fake *fake, const char *line)
+{
+    if (fake->client < 0)
+        return;
+    put(fake->client, line);
+    put(fake->client, "\r\n");
+}
+
+static void event(const struct fake *fake, const char *name, const char *data)
+{
+    char line[512];
+    snprintf(line, sizeof line, "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"%s\"%s%s}", name,
+             data[0] == '\0' ? "" : ", \"data\": ", data);
+    say(fake, line);
+}
+
+static _Noreturn void shut_down(const struct fake *fake, const char *data)
+{
+    event(fake, "SHUTDOWN", data);
+    event(fake, "STOP", "");
+    _exit(0);
+}
+
+static void show(void)
+{
+    extern char **environ;
+    char text[64];
+    put(COMMAND_FD_CONSOLE, "fds:");
+    for (int fd = 0; fd < 1024; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) {
+            snprintf(text, sizeof text, " %d", fd);
+            put(COMMAND_FD_CONSOLE, text);
+        }
+    put(COMMAND_FD_CONSOLE, "\nenvironment:");
+    for (char **variable = environ; *variable != NULL; variable++) {
+        put(COMMAND_FD_CONSOLE, " ");
+        put(COMMAND_FD_CONSOLE, *variable);
+    }
+    put(COMMAND_FD_CONSOLE, "\nshown\n");
+}
+
+static void send_vlan_frame(void)
+{
+    const unsigned char frame[60] = {0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x81, 0x00, 0, 5};
+    if (send(COMMAND_FD_NET, frame, sizeof frame, 0) < 0)
+        _exit(8);
+}
+
+static void flood(int fd, size_t length)
+{
+    char bytes[1000];
+    memset(bytes, 'x', sizeof bytes);
+    for (size_t sent = 0; sent < length; sent += sizeof bytes)
+        if (write(fd, bytes, sizeof bytes) <= 0)
+            _exit(9);
+}
+
+static void flood_console(void)
+{
+    flood(COMMAND_FD_CONSOLE, FLOOD_BYTES);
+    put(COMMAND_FD_CONSOLE, "the end");
+}
+
+static void hang_up(struct fake *fake)
+{
+    close(fake->client);
+    fake->client = -1;
+}
+
+static void go(struct fake *fake)
+{
+    fake->gone = true;
+    if (does(fake, "crash"))
+        abort();
+    if (does(fake, "guest-shutdown"))
+        shut_down(fake, "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
+    if (does(fake, "guest-reset"))
+        shut_down(fake, "{\"guest\": true, \"reason\": \"guest-reset\"}");
+    if (does(fake, "host-signal"))
+        shut_down(fake, "{\"guest\": false, \"reason\": \"host-signal\"}");
+    if (does(fake, "guest-panic")) {
+        event(fake, "GUEST_PANICKED", "{\"action\": \"shutdown\"}");
+        shut_down(fake, "{\"guest\": true, \"reason\": \"guest-panic\"}");
+    }
+    if (does(fake, "exit")) {
+        put(STDERR_FILENO, "fake: \"lost\" its \x1b[31mway\n");
+        _exit(3);
+    }
+    if (does(fake, "freeze"))
+        raise(SIGSTOP);
+    if (does(fake, "close-qmp"))
+        hang_up(fake);
+    if (does(fake, "internal-error"))
+        event(fake, "STOP", "");
+    if (does(fake, "garbage"))
+        say(fake, "{\"event\": ");
+    if (does(fake, "long-line"))
+        flood(fake->client, LONG_LINE_BYTES);
+    if (does(fake, "flood-console"))
+        flood_console();
+    if (does(fake, "vlan-frame"))
+        send_vlan_frame();
+    while (does(fake, "flood-qmp"))
+        event(fake, "RTC_CHANGE", "{\"offset\": 1}");
+}
+
+static void obey(struct fake *fake, const char *line)
+{
+    if (strstr(line, "qmp_capabilities") != NULL)
+        say(fake, "{\"return\": {}, \"id\": \"negotiate\"}");
+    if (strstr(line, "query-status") != NULL)
+        say(fake, "{\"return\": {\"status\": \"internal-error\", \"running\": false}, \"id\": \"status\"}");
+    if (strstr(line, "system_powerdown") != NULL) {
+        say(fake, "{\"return\": {}, \"id\": \"powerdown\"}");
+        event(fake, "POWERDOWN", "");
+        if (!does(fake, "ignore-powerdown") && !does(fake, "ignore-all"))
+            shut_down(fake, "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
+    }
+    if (strstr(line, "\"quit\"") != NULL && !does(fake, "ignore-all"))
+        shut_down(fake, "{\"guest\": false, \"reason\": \"host-qmp-quit\"}");
+}
+
+static void listen_to_client(struct fake *fake)
+{
+    ssize_t length = read(fake->client, fake->line + fake->used, sizeof fake->line - 1 - fake->used);
+    if (length <= 0 && !does(fake, "garbage"))
+        _exit(7);
+    if (length <= 0) {
+        hang_up(fake); /* only a signal ends this one */
+        return;
+    }
+    fake->used += (size_t)length;
+    fake->line[fake->used] = '\0';
+    for (char *end; (end = strchr(fake->line, '\n')) != NULL;) {
+        *end = '\0';
+        obey(fake, fake->line);
+        fake->used -= (size_t)(end + 1 - fake->line);
+        memmove(fake->line, end + 1, fake->used + 1);
+    }
+}
+
+static void begin(struct fake *fake)
+{
+    if (does(fake, "exit-at-once")) {
+        put(STDERR_FILENO, "fake: no such machine\n");
+        _exit(1);
+    }
+    bool silent = fake->kvm && (does(fake, "silent-kvm") || does(fake, "frame-kvm"));
+    if (!silent)
+        put(COMMAND_FD_CONSOLE, "fake guest\n");
+    if (fake->kvm && does(fake, "frame-kvm"))
+        send_vlan_frame();
+    if (does(fake, "show"))
+        show();
+}
+
+/* Return: the accelerator's trial's exit code, which says that kvm works where its device is /dev/null. */
+static int answer(int argc, char **argv, struct fake *fake)
+{
+    for (int at = 1; at + 1 < argc; at++) {
+        if (strcmp(argv[at], "-append") == 0)
+            fake->append = argv[at + 1];
+        if (strcmp(argv[at], "-accel") == 0)
+            fake->kvm = strcmp(argv[at + 1], "kvm") == 0;
+        if (strncmp(argv[at + 1], "isa-debug-exit", 14) == 0)
+            return ACCEL_ROM_EXIT_CODE;
+    }
+    return 0;
+}
+
+int fake_qemu_main(int argc, char **argv)
+{
+    struct fake fake = {.append = "", .client = -1};
+    int code = answer(argc, argv, &fake);
+    if (code != 0)
+        _exit(code);
+    alarm(LIFE_S); /* whatever becomes of the test */
+    begin(&fake);
+    if (does(&fake, "mute"))
+        pause();
+    fake.client = accept(COMMAND_FD_QMP, NULL, NULL);
+    say(&fake,
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": []}}");
+    while (true) {
+        struct pollfd client = {.fd = fake.client, .events = POLLIN};
+        if (poll(&client, 1, TICK_MS) > 0)
+            listen_to_client(&fake);
+        if (!fake.gone && may_go(&fake))
+            go(&fake);
+    }
+}

@@ -1,0 +1,55 @@
+/* Socket pairs that join the daemon to a hypervisor: the attachment itself, which carries one Ethernet frame a datagram,
+ * and the streams beside it. */
+#ifndef VMM_ATTACHMENT_H
+#define VMM_ATTACHMENT_H
+
+#include <sys/socket.h>
+
+#include "base/error.h"
+
+/* Keeps datagrams apart like SOCK_DGRAM, but Linux queues more than ten of them, and shows when the other end is gone. */
+#ifndef OMERTAD_PORTABLE
+#define ATTACHMENT_REPORTS SOCK_SEQPACKET
+#else
+#define ATTACHMENT_REPORTS SOCK_DGRAM
+#endif
+
+enum attachment_limits {
+    /* A burst of some hundred frames each way. Best effort: the system's own limit may be lower. */
+    ATTACHMENT_BUFFER_BYTES = 1024 * 1024,
+};
+
+/**
+ * struct attachment - A virtual cable
+ * @host_fd:  the NAT's end: SOCK_DGRAM, non-blocking
+ * @guest_fd: the hypervisor's end: SOCK_DGRAM, blocking, as QEMU wants it (it changes that by itself)
+ *
+ * Owner: the machine. Both ends close on exec; -1 is an end that was handed on.
+ */
+struct attachment {
+    int host_fd;
+    int guest_fd;
+};
+
+/**
+ * attachment_open() - Make a cable
+ * @ret_attachment: filled on success
+ * Return:          0 or negative
+ * Thread:          any
+ */
+int attachment_open(struct attachment *ret_attachment, struct error *err);
+
+/** attachment_close() - Close the ends that are still here. Thread: the attachment's owner */
+void attachment_close(struct attachment *attachment);
+
+/**
+ * attachment_pair() - Two connected sockets that close on exec
+ * @type:        SOCK_STREAM, SOCK_DGRAM or ATTACHMENT_REPORTS
+ * @ret_near_fd: non-blocking
+ * @ret_far_fd:  blocking
+ * Return:       0 or negative
+ * Thread:       any
+ */
+int attachment_pair(int type, int *ret_near_fd, int *ret_far_fd, struct error *err);
+
+#endif

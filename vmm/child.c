@@ -1,0 +1,416 @@
+/* Between fork(2) and execve(2) the child of a program with threads may only call what signal-safety(7) lists, so
+ * everything that needs memory, locks or a decision is worked out before, in struct plan.
+ *
+ * Descriptors are moved in two steps, because the number that one must get may be the number that another still has: all
+ * go above CHILD_FD_TO_MAX first, then each to its place, then everything else is closed. */
+#include "vmm/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifndef OMERTAD_PORTABLE
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/scope.h"
+#include "vmm/vmm.h"
+
+enum {
+    FAILURE_FD = CHILD_FD_TO_MAX + 1, /* where the child keeps the pipe that tells of a failed execve(2) */
+    MOVED_FD = CHILD_FD_TO_MAX + 2,
+    OPEN_MAX_LIMIT = 1048576, /* more closes than that would take longer than a start may */
+    READS_MAX = 16,  /* of CHILD_OUTPUT_BYTES each: a child that floods its stderr does not keep the supervisor */
+    STRAY_MS = 5000, /* a killed process with a lot of memory may take a second */
+    STAT_BYTES = 1024,
+    STAT_FIELD_STATE = 3,
+    STAT_FIELD_START = 22,
+};
+
+struct plan {
+    const char *path;
+    char *const *argv;
+    struct child_fd fds[CHILD_FD_MAX + 3];
+    size_t fd_count;
+    int failure_fd;
+    pid_t parent;
+    int open_max; /* first number that no descriptor has; only used where there is no close_range(2) */
+};
+
+/* ---- in the child ------------------------------------------------------------------------------------------ */
+
+static void reset_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    for (int signal = 1; signal < NSIG; signal++)
+        (void)sigaction(signal, &action, NULL); /* SIGKILL, SIGSTOP and the C library's own refuse */
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* No terminal's signals, no core with a guest's memory in it, no privilege from a set-uid file, no life after ours. */
+static int confine(const struct plan *plan)
+{
+    const struct rlimit no_core = {0, 0};
+    umask(S_IRWXG | S_IRWXO);
+    if (setsid() < 0 || chdir("/") != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0)
+        return -errno;
+#ifndef OMERTAD_PORTABLE
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        return -errno;
+#endif
+    return getppid() == plan->parent ? 0 : -ESRCH; /* the parent ended before its end could be noticed */
+}
+
+static bool is_target(const struct plan *plan, int fd)
+{
+    for (size_t at = 0; at < plan->fd_count; at++)
+        if (plan->fds[at].to == fd)
+            return true;
+    return fd == FAILURE_FD;
+}
+
+static void close_others(const struct plan *plan)
+{
+    for (int fd = 0; fd < MOVED_FD; fd++)
+        if (!is_target(plan, fd))
+            close(fd);
+#ifndef OMERTAD_PORTABLE
+    if (syscall(SYS_close_range, (unsigned)MOVED_FD, ~0u, 0) == 0)
+        return;
+#endif
+    for (int fd = MOVED_FD; fd < plan->open_max; fd++)
+        close(fd);
+}
+
+static int place_descriptors(struct plan *plan)
+{
+    int failure_fd = fcntl(plan->failure_fd, F_DUPFD, MOVED_FD);
+    if (failure_fd < 0)
+        return -errno;
+    plan->failure_fd = failure_fd;
+    int moved[CHILD_FD_MAX + 3];
+    for (size_t at = 0; at < plan->fd_count; at++)
+        if ((moved[at] = fcntl(plan->fds[at].from, F_DUPFD, MOVED_FD)) < 0)
+            return -errno;
+    for (size_t at = 0; at < plan->fd_count; at++)
+        if (dup2(moved[at], plan->fds[at].to) < 0)
+            return -errno;
+    if (dup2(failure_fd, FAILURE_FD) < 0 || fcntl(FAILURE_FD, F_SETFD, FD_CLOEXEC) != 0)
+        return -errno;
+    plan->failure_fd = FAILURE_FD;
+    close_others(plan);
+    return 0;
+}
+
+static _Noreturn void become(struct plan *plan)
+{
+    char *const environment[] = {(char *)"PATH=/usr/bin:/bin", (char *)"LANG=C", NULL};
+    reset_signals();
+    int code = confine(plan);
+    if (code == 0)
+        code = place_descriptors(plan);
+    if (code == 0) {
+        execve(plan->path, plan->argv, environment);
+        code = -errno;
+    }
+    (void)!write(plan->failure_fd, &code, sizeof code);
+    _exit(127);
+}
+
+/* ---- in the parent ----------------------------------------------------------------------------------------- */
+
+static int open_pipe(int ret_fds[2])
+{
+#ifndef OMERTAD_PORTABLE
+    return pipe2(ret_fds, O_CLOEXEC);
+#else
+    if (pipe(ret_fds) != 0)
+        return -1;
+    fcntl(ret_fds[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ret_fds[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+#endif
+}
+
+static int open_pidfd(pid_t pid)
+{
+#ifndef OMERTAD_PORTABLE
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+#else
+    (void)pid;
+    return -1;
+#endif
+}
+
+static int send_signal(pid_t pid, int pidfd, int signal)
+{
+#ifndef OMERTAD_PORTABLE
+    if (pidfd >= 0)
+        return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0 ? 0 : -errno;
+#else
+    (void)pidfd;
+#endif
+    return kill(pid, signal) == 0 ? 0 : -errno;
+}
+
+static pid_t wait_for(pid_t pid, int *ret_status, int options)
+{
+    pid_t found;
+    do
+        found = waitpid(pid, ret_status, options);
+    while (found < 0 && errno == EINTR);
+    return found;
+}
+
+/* The end of the pipe means that execve(2) has closed it. */
+static int await_exec(int fd)
+{
+    int code = 0;
+    ssize_t length;
+    do
+        length = read(fd, &code, sizeof code);
+    while (length < 0 && errno == EINTR);
+    if (length == 0)
+        return 0;
+    return length == (ssize_t)sizeof code && code < 0 ? code : -EIO;
+}
+
+/* Signals stay blocked over the fork, so that no handler of the daemon's runs in the child. */
+static pid_t fork_into(struct plan *plan)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    if (pid == 0)
+        become(plan);
+    int code = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = code;
+    return pid;
+}
+
+static int run_plan(struct plan *plan, int output_fd, int failure_fds[2], struct child *ret_child, struct error *err)
+{
+    pid_t pid = fork_into(plan);
+    if (pid < 0)
+        return error_set(err, -errno, "cannot start a process: %s", strerror(errno));
+    fd_close(&failure_fds[1]);
+    int rc = await_exec(failure_fds[0]);
+    if (rc != 0) {
+        int status;
+        (void)wait_for(pid, &status, 0);
+        return error_set(err, rc, "%s: %s", plan->path, strerror(-rc));
+    }
+    child_init(ret_child);
+    ret_child->pid = pid;
+    ret_child->pidfd = open_pidfd(pid); /* -1 makes the supervisor look every CHILD_TICK_MS */
+    ret_child->output_fd = output_fd;
+    ret_child->start_ticks = child_start_ticks(pid, NULL);
+    return 0;
+}
+
+int child_spawn(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
+                struct child *ret_child, struct error *err)
+{
+    REQUIRE(fd_count <= CHILD_FD_MAX);
+    /* The child goes to "/", so a path that starts here has to be found here. */
+    char found[PATH_MAX];
+    const char *absolute = path[0] == '/' ? path : realpath(path, found);
+    if (absolute == NULL)
+        return error_set(err, -errno, "%s: %s", path, strerror(errno));
+    int null_fd SCOPED_FD = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd < 0)
+        return error_set(err, -errno, "/dev/null: %s", strerror(errno));
+    int output[2];
+    if (open_pipe(output) != 0)
+        return error_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
+    int output_fd SCOPED_FD = output[0];
+    int printed_fd SCOPED_FD = output[1];
+    int failure[2];
+    if (open_pipe(failure) != 0)
+        return error_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
+
+    struct plan plan = {.path = absolute, .argv = argv, .failure_fd = failure[1], .parent = getpid()};
+    long open_max = sysconf(_SC_OPEN_MAX);
+    plan.open_max = open_max > 0 && open_max < OPEN_MAX_LIMIT ? (int)open_max : OPEN_MAX_LIMIT;
+    for (size_t at = 0; at < fd_count; at++) {
+        REQUIRE(fds[at].from >= 0 && fds[at].to > STDERR_FILENO && fds[at].to <= CHILD_FD_TO_MAX);
+        plan.fds[plan.fd_count++] = fds[at];
+    }
+    plan.fds[plan.fd_count++] = (struct child_fd){null_fd, STDIN_FILENO};
+    plan.fds[plan.fd_count++] = (struct child_fd){printed_fd, STDOUT_FILENO};
+    plan.fds[plan.fd_count++] = (struct child_fd){printed_fd, STDERR_FILENO};
+    int rc = fcntl(output_fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : error_set(err, -errno, "pipe: %s", strerror(errno));
+    if (rc == 0)
+        rc = run_plan(&plan, output_fd, failure, ret_child, err);
+    if (rc == 0)
+        (void)fd_take(&output_fd);
+    fd_close(&failure[0]);
+    fd_close(&failure[1]);
+    return rc;
+}
+
+void child_init(struct child *child)
+{
+    *child = (struct child){.pidfd = -1, .output_fd = -1};
+}
+
+int child_signal(const struct child *child, int signal)
+{
+    return child->pid == 0 ? -ESRCH : send_signal(child->pid, child->pidfd, signal);
+}
+
+static struct child_exit exit_of(int status)
+{
+    if (WIFSIGNALED(status))
+        return (struct child_exit){.code = -1, .signal = WTERMSIG(status)};
+    return (struct child_exit){.code = WEXITSTATUS(status), .signal = 0};
+}
+
+bool child_reap(struct child *child, struct child_exit *ret_exit)
+{
+    int status;
+    if (child->pid == 0 || wait_for(child->pid, &status, WNOHANG) != child->pid)
+        return false;
+    child->pid = 0;
+    fd_close(&child->pidfd);
+    *ret_exit = exit_of(status);
+    return true;
+}
+
+void child_read_output(struct child *child)
+{
+    for (int reads = 0; reads < READS_MAX && child->output_fd >= 0; reads++) {
+        char bytes[CHILD_OUTPUT_BYTES];
+        ssize_t length = read(child->output_fd, bytes, sizeof bytes);
+        if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+            return;
+        if (length <= 0) {
+            fd_close(&child->output_fd);
+            return;
+        }
+        for (ssize_t at = 0; at < length; at++)
+            child->output[child->output_total++ % CHILD_OUTPUT_BYTES] = bytes[at];
+    }
+}
+
+const char *child_format_output(const struct child *child, char *ret_text, size_t capacity)
+{
+    uint64_t end = child->output_total;
+    uint64_t begin = end < CHILD_OUTPUT_BYTES ? 0 : end - CHILD_OUTPUT_BYTES;
+    while (end > begin && child->output[(end - 1) % CHILD_OUTPUT_BYTES] == '\n')
+        end--;
+    char line[CHILD_OUTPUT_BYTES];
+    size_t at = sizeof line;
+    size_t left = capacity - 1;
+    for (; end > begin; end--) {
+        char c = child->output[(end - 1) % CHILD_OUTPUT_BYTES];
+        if (c == '\n' || c == '\t')
+            c = ' ';
+        size_t width = c < ' ' || c > '~' || c == '"' || c == '\\' ? sizeof "\\x00" - 1 : 1;
+        if (width > left)
+            break;
+        left -= width;
+        line[--at] = c;
+    }
+    return log_escape(line + at, sizeof line - at, ret_text, capacity);
+}
+
+void child_close(struct child *child)
+{
+    int status;
+    if (child->pid != 0) {
+        (void)child_signal(child, SIGKILL);
+        (void)wait_for(child->pid, &status, 0);
+        child->pid = 0;
+    }
+    fd_close(&child->pidfd);
+    fd_close(&child->output_fd);
+}
+
+/* ---- identity ---------------------------------------------------------------------------------------------- */
+
+static ssize_t read_small(const char *path, char *ret_text, size_t capacity)
+{
+    int fd SCOPED_FD = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, ret_text, capacity - 1);
+    ret_text[length < 0 ? 0 : length] = '\0';
+    return length;
+}
+
+uint64_t child_start_ticks(pid_t pid, bool *ret_ended)
+{
+    char path[32];
+    char text[STAT_BYTES];
+    snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", (int64_t)pid);
+    /* The second field is the program's name in parentheses; the name may hold spaces and parentheses of its own. */
+    char *at = read_small(path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+    if (at == NULL || at[1] != ' ' || at[2] == '\0')
+        return 0;
+    at += 2;
+    if (ret_ended != NULL)
+        *ret_ended = *at == 'Z' || *at == 'X';
+    for (int field = STAT_FIELD_STATE; field < STAT_FIELD_START; field++) {
+        at = strchr(at, ' ');
+        if (at == NULL)
+            return 0;
+        at++;
+    }
+    return strtoull(at, NULL, 10);
+}
+
+const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES])
+{
+    char text[64];
+    struct id id;
+    ssize_t length = read_small("/proc/sys/kernel/random/boot_id", text, sizeof text);
+    bool known = length >= ID_TEXT_BYTES - 1 && id_parse(text, ID_TEXT_BYTES - 1, &id);
+    snprintf(ret_text, ID_TEXT_BYTES, "%s", known ? id.text : "");
+    return ret_text;
+}
+
+static bool still_runs(pid_t pid, uint64_t start_ticks)
+{
+    bool ended = false;
+    return child_start_ticks(pid, &ended) == start_ticks && !ended;
+}
+
+int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struct error *err)
+{
+    char boot[ID_TEXT_BYTES];
+    if (pid <= 1 || pid > INT32_MAX || pid == getpid() || start_ticks == 0 || *vmm_boot_id(boot) == '\0' ||
+        strcmp(boot, boot_id) != 0)
+        return 0;
+    /* The pidfd comes first: what is read about the pid afterwards is true of the process that it holds. */
+    int pidfd SCOPED_FD = open_pidfd((pid_t)pid);
+    if (!still_runs((pid_t)pid, start_ticks))
+        return 0;
+    int rc = send_signal((pid_t)pid, pidfd, SIGKILL);
+    if (rc == -ESRCH)
+        return 0;
+    if (rc != 0)
+        return error_set(err, rc, "cannot end process %" PRId64 ": %s", pid, strerror(-rc));
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    for (uint64_t limit = clock_monotonic_ms() + STRAY_MS; still_runs((pid_t)pid, start_ticks);) {
+        if (clock_monotonic_ms() > limit)
+            return error_set(err, -ETIMEDOUT, "process %" PRId64 " does not end", pid);
+        (void)poll(&ended, 1, CHILD_TICK_MS);
+    }
+    return 1;
+}

@@ -1,0 +1,44 @@
+/* From values to QEMU's argument vector. Pure: the same values give the same arguments on every system. */
+#ifndef VMM_COMMAND_QEMU_H
+#define VMM_COMMAND_QEMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "nat/nat.h"
+#include "vmm/command.h"
+
+/**
+ * struct command_qemu - What one machine's command depends on
+ * @program:             name or path
+ * @accel:               "kvm" or "tcg"
+ * @cpu:                 one of QEMU's model names, without features
+ * @name:                the lease's id
+ * @kernel_command_line: printable ASCII
+ * @has_disk:            COMMAND_FD_DISK is there
+ *
+ * Owner: the caller; nothing is kept.
+ */
+struct command_qemu {
+    const char *program;
+    const char *accel;
+    const char *cpu;
+    const char *name;
+    uint32_t vcpus;
+    uint32_t memory_mib;
+    struct nat_mac guest_mac;
+    const char *kernel_command_line;
+    bool has_disk;
+};
+
+/**
+ * command_qemu_build() - Write the arguments for one machine
+ * @qemu:        every value is checked before it becomes part of an option
+ * @ret_command: filled on success, else empty
+ * Return:       0; -EINVAL with the value's name in field; -E2BIG
+ * Thread:       any
+ */
+int command_qemu_build(const struct command_qemu *qemu, struct command *ret_command, struct error *err);
+
+#endif

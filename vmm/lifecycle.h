@@ -1,0 +1,47 @@
+/* What happens to a machine and when: its states, its timers, the cause of its end. Every function runs on the
+ * supervisor's thread, with the vmm's lock not held. */
+#ifndef VMM_LIFECYCLE_H
+#define VMM_LIFECYCLE_H
+
+#include <stdint.h>
+
+#include "vmm/machine.h"
+#include "vmm/supervisor.h"
+
+enum lifecycle_limits {
+    LIFECYCLE_QUIT_MS = 2000, /* for a hypervisor to end after quit, or after its guest has ended */
+    LIFECYCLE_KILL_MS = 5000, /* a killed process that is there so long is worth a line in the log */
+};
+
+/** lifecycle_prepared() - The preparer is through: start the hypervisor. Thread: the supervisor's */
+void lifecycle_prepared(struct vmm *vmm, struct machine *machine);
+
+/** lifecycle_stop() - End a machine because somebody wants it; @end: VMM_END_ASKED or VMM_END_SHUTDOWN.
+ *  Thread: the supervisor's */
+void lifecycle_stop(struct vmm *vmm, struct machine *machine, enum vmm_end end);
+
+/** lifecycle_tick() - Act on the timers that have run out. @now_ms: monotonic. Thread: the supervisor's */
+void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms);
+
+/** lifecycle_next_ms() - When lifecycle_tick() has something to do; UINT64_MAX never. Thread: the supervisor's */
+uint64_t lifecycle_next_ms(const struct machine *machine);
+
+/** lifecycle_console() - The console has something. Thread: the supervisor's */
+void lifecycle_console(struct machine *machine);
+
+/** lifecycle_qmp() - The hypervisor has said something. Thread: the supervisor's */
+void lifecycle_qmp(struct vmm *vmm, struct machine *machine);
+
+/** lifecycle_report() - The NAT has said something. Thread: the supervisor's */
+void lifecycle_report(struct vmm *vmm, struct machine *machine);
+
+/** lifecycle_child() - The hypervisor's process may have ended. Thread: the supervisor's */
+void lifecycle_child(struct vmm *vmm, struct machine *machine);
+
+/** lifecycle_clear() - Give up everything of a MACHINE_FINISHED one. Thread: the supervisor's */
+void lifecycle_clear(struct vmm *vmm, struct machine *machine);
+
+/** lifecycle_ended() - Tell that nothing of the machine is left. Thread: the supervisor's */
+void lifecycle_ended(struct vmm *vmm, struct machine *machine);
+
+#endif

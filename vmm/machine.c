@@ -1,0 +1,267 @@
+#include "vmm/machine.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/scope.h"
+#include "vmm/command.h"
+#include "vmm/command_qemu.h"
+#include "vmm/seed.h"
+
+static const char seed_name[] = "seed.iso";
+static const char qmp_name[] = "qmp.sock";
+
+struct machine *machine_create(const struct vmm_spec *spec)
+{
+    struct machine *machine = calloc(1, sizeof *machine);
+    if (machine == NULL)
+        return NULL;
+    machine->spec = sodium_malloc(sizeof *machine->spec);
+    if (machine->spec == NULL) {
+        free(machine);
+        return NULL;
+    }
+    *machine->spec = *spec;
+    machine->image.kernel_fd = -1;
+    machine->image.initrd_fd = -1;
+    machine->folder_fd = -1;
+    machine->seed_fd = -1;
+    machine->disk_fd = -1;
+    machine->attachment = (struct attachment){-1, -1};
+    machine->report_fd = -1;
+    machine->console_fd = -1;
+    machine->exit.code = -1;
+    child_init(&machine->child);
+    qmp_init(&machine->qmp, -1);
+    console_init(&machine->console);
+    return machine;
+}
+
+void machine_free(struct machine *machine)
+{
+    console_done(&machine->console);
+    sodium_free(machine->spec); /* wipes it */
+    free(machine);
+}
+
+/* ---- preparing --------------------------------------------------------------------------------------------- */
+
+static int make_folder(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    const char *name = machine->spec->id.text;
+    if (mkdirat(places->machines_fd, name, S_IRWXU) == 0)
+        machine->folder_fd = openat(places->machines_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (machine->folder_fd < 0)
+        return error_set(err, -errno, "cannot make the machine's folder: %s", strerror(errno));
+    return 0;
+}
+
+static void wipe_secrets(struct vmm_tunnel *tunnel)
+{
+    sodium_memzero(tunnel->private_key, sizeof tunnel->private_key);
+    sodium_memzero(tunnel->preshared_key, sizeof tunnel->preshared_key);
+}
+
+/* Neither the seed volume, which holds the machine's key, nor the disk has a name once it is open: however the daemon
+ * ends, nothing of them is left. */
+static int make_seed(struct machine *machine, struct error *err)
+{
+    int rc = seed_write(machine->folder_fd, seed_name, machine->spec, &machine->seed_fd, err);
+    if (rc == 0 && unlinkat(machine->folder_fd, seed_name, 0) != 0)
+        rc = error_set(err, -errno, "cannot unlink the seed volume: %s", strerror(errno));
+    return rc;
+}
+
+static int make_disk(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    uint32_t mib = machine->spec->disk_mib;
+    if (mib == 0)
+        return 0;
+    char path[VMM_PATH_BYTES + ID_TEXT_BYTES + sizeof "/.disk"];
+    snprintf(path, sizeof path, "%s/%s.disk", places->disk_dir, machine->spec->id.text);
+    machine->disk_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (machine->disk_fd < 0 || unlink(path) != 0 || ftruncate(machine->disk_fd, (off_t)mib * 1024 * 1024) != 0)
+        return error_set(err, -errno, "cannot make a disk of %u MiB: %s", (unsigned)mib, strerror(errno));
+    return 0;
+}
+
+int machine_prepare(struct machine *machine, const struct machine_places *places, struct image_cache *cache)
+{
+    struct error *err = &machine->prepare_error;
+    int rc = machine->cancelled ? error_set(err, -ECANCELED, "cancelled") : 0;
+    if (rc == 0)
+        rc = image_open_verified(places->image_dir, machine->spec->image, cache, &machine->image, err);
+    if (rc == 0 && machine->cancelled)
+        rc = error_set(err, -ECANCELED, "cancelled");
+    if (rc == 0)
+        rc = make_folder(machine, places, err);
+    if (rc == 0)
+        rc = make_seed(machine, err);
+    wipe_secrets(&machine->spec->tunnel);
+    if (rc == 0)
+        rc = make_disk(machine, places, err);
+    return rc;
+}
+
+/* ---- starting ---------------------------------------------------------------------------------------------- */
+
+int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *err)
+{
+    int rc = attachment_open(&machine->attachment, err);
+    if (rc != 0)
+        return rc;
+    int far_fd SCOPED_FD = -1;
+    rc = attachment_pair(ATTACHMENT_REPORTS, &machine->report_fd, &far_fd, err);
+    if (rc != 0)
+        return rc;
+    const struct nat_config config = {
+        .frame_fd = machine->attachment.host_fd,
+        .peer_known = true,
+        .report_fd = far_fd,
+        .link = {.guest_mac = machine->spec->guest_mac,
+                 .guest_ip = VMM_LINK_GUEST_IP,
+                 .gateway_ip = VMM_LINK_GATEWAY_IP,
+                 .prefix = VMM_LINK_PREFIX,
+                 .mtu = MACHINE_LINK_MTU},
+    };
+    rc = nat_start(&config, ret_nat, err);
+    if (rc != 0)
+        return rc;
+    (void)fd_take(&machine->attachment.host_fd);
+    (void)fd_take(&far_fd);
+    return 0;
+}
+
+static int build_command(const struct machine *machine, const struct machine_places *places,
+                         const struct vmm_accel *accel, struct command *ret_command, struct error *err)
+{
+    const struct command_qemu qemu = {
+        .program = places->qemu,
+        .accel = accel->name,
+        .cpu = accel->cpu,
+        .name = machine->spec->id.text,
+        .vcpus = machine->spec->vcpus,
+        .memory_mib = machine->spec->memory_mib,
+        .guest_mac = machine->spec->guest_mac,
+        .kernel_command_line = machine->image.image.command_line,
+        .has_disk = machine->disk_fd >= 0,
+    };
+    return command_qemu_build(&qemu, ret_command, err);
+}
+
+int machine_missing(const char *qemu, struct error *err)
+{
+    error_set(err, -ENOENT, "%.200s: no such program; install it: apt install qemu-system-x86", qemu);
+    error_tag(err, "hypervisor-missing", "qemu");
+    return -ENOENT;
+}
+
+static int spawn_qemu(struct machine *machine, const struct machine_places *places, const struct command *command,
+                      int console_fd, int listen_fd, struct error *err)
+{
+    struct child_fd fds[COMMAND_FD_COUNT] = {
+        {machine->attachment.guest_fd, COMMAND_FD_NET},
+        {console_fd, COMMAND_FD_CONSOLE},
+        {listen_fd, COMMAND_FD_QMP},
+        {machine->seed_fd, COMMAND_FD_SEED},
+        {machine->image.kernel_fd, COMMAND_FD_KERNEL},
+        {machine->image.initrd_fd, COMMAND_FD_INITRD},
+    };
+    size_t count = COMMAND_FD_COUNT - 1;
+    if (machine->disk_fd >= 0)
+        fds[count++] = (struct child_fd){machine->disk_fd, COMMAND_FD_DISK};
+    int rc = child_spawn(places->qemu, command->argv, fds, count, &machine->child, err);
+    return rc == -ENOENT ? machine_missing(places->qemu, err) : rc;
+}
+
+int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
+                  struct error *err)
+{
+    child_close(&machine->child);
+    qmp_close(&machine->qmp);
+    fd_close(&machine->console_fd);
+    machine->accel = *accel;
+    struct command command;
+    int rc = build_command(machine, places, accel, &command, err);
+    if (rc != 0)
+        return rc;
+    int guest_console_fd SCOPED_FD = -1;
+    int listen_fd SCOPED_FD = -1;
+    int qmp_fd = -1;
+    char path[2 * VMM_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/machines/%s/%s", places->runtime_dir, machine->spec->id.text, qmp_name);
+    rc = attachment_pair(SOCK_STREAM, &machine->console_fd, &guest_console_fd, err);
+    if (rc == 0)
+        rc = qmp_listen(path, &listen_fd, &qmp_fd, err);
+    if (rc != 0)
+        return rc;
+    qmp_init(&machine->qmp, qmp_fd);
+    return spawn_qemu(machine, places, &command, guest_console_fd, listen_fd, err);
+}
+
+void machine_settle(struct machine *machine)
+{
+    fd_close(&machine->attachment.guest_fd);
+    fd_close(&machine->seed_fd);
+    fd_close(&machine->disk_fd);
+    image_files_close(&machine->image);
+}
+
+size_t machine_read_console(struct machine *machine)
+{
+    size_t total = 0;
+    for (int reads = 0; reads < MACHINE_CONSOLE_READS_MAX && machine->console_fd >= 0; reads++) {
+        uint8_t bytes[MACHINE_CONSOLE_READ_BYTES];
+        ssize_t length = read(machine->console_fd, bytes, sizeof bytes);
+        if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+            break;
+        if (length <= 0) {
+            fd_close(&machine->console_fd);
+            break;
+        }
+        console_append(&machine->console, bytes, (size_t)length);
+        total += (size_t)length;
+    }
+    return total;
+}
+
+/* ---- clearing away ----------------------------------------------------------------------------------------- */
+
+int machine_remove_folder(int machines_fd, const char *name)
+{
+    int fd = openat(machines_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    DIR *folder = fdopendir(fd);
+    if (folder == NULL) {
+        int code = -errno;
+        close(fd);
+        return code;
+    }
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    closedir(folder);
+    return unlinkat(machines_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+void machine_release(struct machine *machine, const struct machine_places *places)
+{
+    REQUIRE(machine->nat == NULL);
+    child_close(&machine->child);
+    qmp_close(&machine->qmp);
+    fd_close(&machine->console_fd);
+    fd_close(&machine->report_fd);
+    attachment_close(&machine->attachment);
+    machine_settle(machine);
+    if (machine->folder_fd >= 0)
+        (void)machine_remove_folder(places->machines_fd, machine->spec->id.text);
+    fd_close(&machine->folder_fd);
+}

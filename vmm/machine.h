@@ -1,0 +1,170 @@
+/* What one machine owns, and how each part is made and given up. When and why is decided in lifecycle.c.
+ *
+ * A start goes image, folder, seed, disk (on the preparer's thread), cable, NAT, hypervisor (on the supervisor's); the
+ * end goes backwards. */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "nat/nat.h"
+#include "vmm/attachment.h"
+#include "vmm/child.h"
+#include "vmm/console.h"
+#include "vmm/image.h"
+#include "vmm/qmp.h"
+#include "vmm/vmm.h"
+
+enum machine_limits {
+    MACHINE_LINK_MTU = NAT_MTU_MAX,
+    MACHINE_CONSOLE_READ_BYTES = 4096,
+    MACHINE_CONSOLE_READS_MAX = 16, /* a guest that floods its console does not keep the supervisor */
+};
+
+/** enum machine_state - Where a machine stands. Only the supervisor's thread changes or reads it. */
+enum machine_state {
+    MACHINE_PREPARING, /* waits for the preparer, or is with it */
+    MACHINE_STARTING,  /* the hypervisor runs; it has not answered, or the NAT does not enforce the policy yet */
+    MACHINE_RUNNING,
+    MACHINE_STOPPING, /* why it ends is known; nothing is forwarded any more */
+    MACHINE_FINISHED, /* no process is left; the rest is cleared away next */
+};
+
+/** enum machine_preparation - Who has the machine's preparation. Guarded by the vmm's lock. */
+enum machine_preparation { MACHINE_PREPARATION_WAITS, MACHINE_PREPARATION_TAKEN, MACHINE_PREPARATION_OVER };
+
+/** enum machine_step - How hard the hypervisor has been asked to end. */
+enum machine_step { MACHINE_STEP_POWERDOWN, MACHINE_STEP_QUIT, MACHINE_STEP_KILL };
+
+/** struct machine_places - Where a machine's parts are made. Owner: the vmm; constant once it is open. */
+struct machine_places {
+    char image_dir[VMM_PATH_BYTES];
+    char runtime_dir[VMM_PATH_BYTES];
+    char disk_dir[VMM_PATH_BYTES];
+    char qemu[VMM_PATH_BYTES];
+    int machines_fd; /* the folder that holds one folder a machine */
+};
+
+/**
+ * struct machine - One machine
+ * @spec:         in locked memory; its secrets are wiped once the seed volume holds them
+ * @stop_asked:   guarded by the vmm's lock
+ * @preparation:  guarded by the vmm's lock. While it is TAKEN the preparer owns what machine_prepare() fills
+ * @cancelled:    set once a preparation has become useless
+ * @nat:          changed under the vmm's lock, because the API's threads read its counters
+ * @accel:        what the hypervisor was started with
+ * @prepared:     lifecycle_prepared() has been told
+ * @policy_posted: the NAT was given its policy
+ * @enforced:     generation of the policy in force; 0: none
+ * @told_running: VMM_EVENT_RUNNING has been sent
+ * @retry:        killed by the boot watchdog; starts again with tcg when the process is gone
+ * @start_by_ms, @watchdog_ms, @gone_by_ms, @step_ms: monotonic; 0 is a timer that does not run
+ * @gone_by_ms:   the hypervisor closed QMP, so its process has to end by then
+ *
+ * Owner: the supervisor's thread, unless said otherwise above.
+ */
+struct machine {
+    struct vmm_spec *spec;
+    bool stop_asked;
+    enum machine_preparation preparation;
+    _Atomic bool cancelled;
+
+    struct error prepare_error;
+    struct image_files image;
+    int folder_fd;
+    int seed_fd;
+    int disk_fd;
+
+    struct attachment attachment;
+    struct nat *nat;
+    int report_fd;
+    struct child child;
+    struct qmp qmp;
+    int console_fd;
+    struct console console;
+
+    enum machine_state state;
+    bool prepared;
+    bool policy_posted;
+    struct vmm_accel accel;
+    uint64_t enforced;
+    bool told_running;
+    bool retry;
+    uint64_t start_by_ms;
+    uint64_t watchdog_ms;
+    uint64_t gone_by_ms;
+    uint64_t step_ms;
+    enum machine_step step;
+
+    enum vmm_end end;
+    struct child_exit exit;
+    uint64_t detected_ms; /* wall clock */
+    char detail[VMM_DETAIL_BYTES];
+};
+
+/**
+ * machine_create() - A machine that owns nothing but its specification
+ * @spec:   copied
+ * Return:  NULL when there is no memory
+ * Thread:  any
+ */
+struct machine *machine_create(const struct vmm_spec *spec);
+
+/** machine_free() - The opposite of machine_create(); machine_release() comes first. Thread: the machine's owner */
+void machine_free(struct machine *machine);
+
+/**
+ * machine_prepare() - Verify the image, make folder, seed volume and disk, wipe the secrets
+ * @cache:  digests compared before
+ * Return:  0 or negative, the cause being in the machine's prepare_error
+ * Thread:  the preparer's, which owns the machine until it says that this is over
+ */
+int machine_prepare(struct machine *machine, const struct machine_places *places, struct image_cache *cache);
+
+/**
+ * machine_attach() - Lay the cable and start the NAT at its end, with its gate shut
+ * @ret_nat: for the caller to store under its lock
+ * Return:   0 or negative; what was made is given up by machine_release()
+ * Thread:   the supervisor's
+ */
+int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *err);
+
+/**
+ * machine_spawn() - Start the hypervisor; a second time after its process was reaped
+ * @accel:  what to start it with
+ * Return:  0 or negative
+ * Thread:  the supervisor's: the hypervisor dies with the thread
+ */
+int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
+                  struct error *err);
+
+/** machine_settle() - Close what only a second machine_spawn() would need. Thread: the supervisor's */
+void machine_settle(struct machine *machine);
+
+/**
+ * machine_read_console() - Keep what the console has printed since, a bounded amount
+ * Return: number of bytes
+ * Thread: the supervisor's
+ */
+size_t machine_read_console(struct machine *machine);
+
+/**
+ * machine_release() - Give up everything but the console's bytes: process, files, folder
+ * The caller has taken the NAT out before.
+ * Thread: the supervisor's
+ */
+void machine_release(struct machine *machine, const struct machine_places *places);
+
+/** machine_missing() - Say that there is no such hypervisor, and what helps. Return: -ENOENT. Thread: any */
+int machine_missing(const char *qemu, struct error *err);
+
+/**
+ * machine_remove_folder() - Remove a machine's folder with the files in it
+ * Return: 0, also when it is not there; negative when something is left
+ * Thread: any
+ */
+int machine_remove_folder(int machines_fd, const char *name);
+
+#endif

@@ -1,0 +1,285 @@
+#include "vmm/supervisor.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/scope.h"
+#include "vmm/accel.h"
+#include "vmm/attachment.h"
+#include "vmm/lifecycle.h"
+
+/* Places of one machine's descriptors in the list that is polled; -1 is passed over by poll(2). */
+enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_QMP, POLL_CHILD, POLL_REPORT };
+
+_Static_assert(POLL_REPORT + 1 == SUPERVISOR_POLLS_PER_MACHINE, "one place each");
+
+void supervisor_wake(const struct vmm *vmm)
+{
+    /* A full socket is a wake-up that has not been taken yet. */
+    (void)send(vmm->wake_write_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* ---- the preparer ------------------------------------------------------------------------------------------ */
+
+static void find_accel(struct vmm *vmm)
+{
+    struct vmm_accel accel = {0};
+    struct error err = {0};
+    if (accel_find(vmm->places.qemu, vmm->kvm_device, vmm->config.cache_dir, false, &accel, &err) != 0) {
+        /* A hypervisor that cannot run says why when the first machine starts. */
+        accel = (struct vmm_accel){.known = true, .name = "tcg", .cpu = ACCEL_CPU_TCG};
+        snprintf(accel.reason, sizeof accel.reason, "no trial: %.140s", err.message);
+    }
+    pthread_mutex_lock(&vmm->lock);
+    vmm->accel = accel;
+    pthread_mutex_unlock(&vmm->lock);
+}
+
+static struct machine *take_waiting(struct vmm *vmm)
+{
+    for (size_t at = 0; at < vmm->machine_count; at++)
+        if (vmm->machines[at]->preparation == MACHINE_PREPARATION_WAITS) {
+            vmm->machines[at]->preparation = MACHINE_PREPARATION_TAKEN;
+            return vmm->machines[at];
+        }
+    return NULL;
+}
+
+static void *run_preparer(void *context)
+{
+    struct vmm *vmm = context;
+    find_accel(vmm);
+    pthread_mutex_lock(&vmm->lock);
+    while (true) {
+        struct machine *machine = take_waiting(vmm);
+        if (machine != NULL) {
+            pthread_mutex_unlock(&vmm->lock);
+            (void)machine_prepare(machine, &vmm->places, &vmm->cache); /* the machine keeps the error */
+            pthread_mutex_lock(&vmm->lock);
+            machine->preparation = MACHINE_PREPARATION_OVER;
+            supervisor_wake(vmm);
+        } else if (vmm->preparer_ends) {
+            break;
+        } else {
+            pthread_cond_wait(&vmm->work, &vmm->lock);
+        }
+    }
+    pthread_mutex_unlock(&vmm->lock);
+    return NULL;
+}
+
+/* ---- the supervisor ---------------------------------------------------------------------------------------- */
+
+static size_t take_orders(struct vmm *vmm)
+{
+    bool stop[SUPERVISOR_MACHINES_MAX];
+    pthread_mutex_lock(&vmm->lock);
+    bool closing = vmm->closing;
+    size_t count = vmm->machine_count;
+    for (size_t at = 0; at < count; at++) {
+        vmm->served[at] = vmm->machines[at];
+        stop[at] = vmm->machines[at]->stop_asked;
+    }
+    pthread_mutex_unlock(&vmm->lock);
+    for (size_t at = 0; at < count; at++)
+        if (stop[at] || closing)
+            lifecycle_stop(vmm, vmm->served[at], stop[at] ? VMM_END_ASKED : VMM_END_SHUTDOWN);
+    return count;
+}
+
+static void take_prepared(struct vmm *vmm, size_t count)
+{
+    for (size_t at = 0; at < count; at++) {
+        struct machine *machine = vmm->served[at];
+        if (machine->prepared)
+            continue;
+        pthread_mutex_lock(&vmm->lock);
+        if (machine->state == MACHINE_STOPPING && machine->preparation == MACHINE_PREPARATION_WAITS)
+            machine->preparation = MACHINE_PREPARATION_OVER; /* nobody needs it any more */
+        machine->prepared = machine->preparation == MACHINE_PREPARATION_OVER;
+        pthread_mutex_unlock(&vmm->lock);
+        if (machine->prepared)
+            lifecycle_prepared(vmm, machine);
+    }
+}
+
+static void forget(struct vmm *vmm, const struct machine *machine)
+{
+    pthread_mutex_lock(&vmm->lock);
+    size_t at = 0;
+    while (vmm->machines[at] != machine)
+        at++;
+    vmm->machine_count--;
+    for (; at < vmm->machine_count; at++)
+        vmm->machines[at] = vmm->machines[at + 1];
+    pthread_mutex_unlock(&vmm->lock);
+}
+
+/* Return: how many are left of the @count served ones. */
+static size_t clear_finished(struct vmm *vmm, size_t count)
+{
+    size_t left = 0;
+    for (size_t at = 0; at < count; at++) {
+        struct machine *machine = vmm->served[at];
+        if (machine->state != MACHINE_FINISHED) {
+            vmm->served[left++] = machine;
+            continue;
+        }
+        lifecycle_clear(vmm, machine);
+        forget(vmm, machine);
+        lifecycle_ended(vmm, machine);
+        machine_free(machine);
+    }
+    return left;
+}
+
+static int wait_ms(const struct vmm *vmm, size_t count, uint64_t now_ms)
+{
+    uint64_t next_ms = UINT64_MAX;
+    for (size_t at = 0; at < count; at++) {
+        const struct machine *machine = vmm->served[at];
+        uint64_t timer_ms = lifecycle_next_ms(machine);
+        if (machine->child.pid != 0 && machine->child.pidfd < 0 && now_ms + CHILD_TICK_MS < timer_ms)
+            timer_ms = now_ms + CHILD_TICK_MS;
+        if (timer_ms < next_ms)
+            next_ms = timer_ms;
+    }
+    if (next_ms == UINT64_MAX)
+        return -1;
+    if (next_ms <= now_ms)
+        return 0;
+    return next_ms - now_ms < INT_MAX ? (int)(next_ms - now_ms) : INT_MAX;
+}
+
+static void await_news(struct vmm *vmm, size_t count)
+{
+    vmm->polls[0] = (struct pollfd){.fd = vmm->wake_read_fd, .events = POLLIN};
+    for (size_t at = 0; at < count; at++) {
+        const struct machine *machine = vmm->served[at];
+        struct pollfd *polls = vmm->polls + 1 + at * SUPERVISOR_POLLS_PER_MACHINE;
+        polls[POLL_OUTPUT] = (struct pollfd){.fd = machine->child.output_fd, .events = POLLIN};
+        polls[POLL_CONSOLE] = (struct pollfd){.fd = machine->console_fd, .events = POLLIN};
+        polls[POLL_REPORT] = (struct pollfd){.fd = machine->report_fd, .events = POLLIN};
+        polls[POLL_QMP] = (struct pollfd){.fd = machine->qmp.fd, .events = POLLIN};
+        polls[POLL_CHILD] = (struct pollfd){.fd = machine->child.pidfd, .events = POLLIN};
+    }
+    nfds_t polled = (nfds_t)(1 + count * SUPERVISOR_POLLS_PER_MACHINE);
+    if (poll(vmm->polls, polled, wait_ms(vmm, count, clock_monotonic_ms())) < 0) {
+        REQUIRE(errno == EINTR || errno == EAGAIN || errno == ENOMEM);
+        for (nfds_t at = 0; at < polled; at++)
+            vmm->polls[at].revents = 0;
+    }
+}
+
+/* What the hypervisor said before its end comes before its end, and its end before what the NAT thinks of that. */
+static void take_news(struct vmm *vmm, size_t count)
+{
+    char wakes[64];
+    while (vmm->polls[0].revents != 0 && recv(vmm->wake_read_fd, wakes, sizeof wakes, MSG_DONTWAIT) > 0)
+        ;
+    for (size_t at = 0; at < count; at++) {
+        struct machine *machine = vmm->served[at];
+        const struct pollfd *polls = vmm->polls + 1 + at * SUPERVISOR_POLLS_PER_MACHINE;
+        if (polls[POLL_OUTPUT].revents != 0)
+            child_read_output(&machine->child);
+        if (polls[POLL_CONSOLE].revents != 0)
+            lifecycle_console(machine);
+        if (polls[POLL_QMP].revents != 0)
+            lifecycle_qmp(vmm, machine);
+        if (polls[POLL_CHILD].revents != 0 || (machine->child.pid != 0 && machine->child.pidfd < 0))
+            lifecycle_child(vmm, machine);
+        if (polls[POLL_REPORT].revents != 0)
+            lifecycle_report(vmm, machine);
+    }
+}
+
+static bool is_over(struct vmm *vmm)
+{
+    pthread_mutex_lock(&vmm->lock);
+    bool over = vmm->closing && vmm->machine_count == 0;
+    pthread_mutex_unlock(&vmm->lock);
+    return over;
+}
+
+static void *run_supervisor(void *context)
+{
+    struct vmm *vmm = context;
+    while (true) {
+        size_t count = take_orders(vmm);
+        uint64_t now_ms = clock_monotonic_ms();
+        for (size_t at = 0; at < count; at++)
+            lifecycle_tick(vmm, vmm->served[at], now_ms);
+        take_prepared(vmm, count);
+        count = clear_finished(vmm, count);
+        if (is_over(vmm))
+            return NULL;
+        await_news(vmm, count);
+        take_news(vmm, count);
+    }
+}
+
+/* ---- both -------------------------------------------------------------------------------------------------- */
+
+static int start_thread(pthread_t *ret_thread, void *(*run)(void *), struct vmm *vmm, struct error *err)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for main() */
+    int code = pthread_create(ret_thread, NULL, run, vmm);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code == 0 ? 0 : error_set(err, -code, "cannot start a thread: %s", strerror(code));
+}
+
+static void stop_preparer(struct vmm *vmm)
+{
+    pthread_mutex_lock(&vmm->lock);
+    vmm->preparer_ends = true;
+    pthread_cond_signal(&vmm->work);
+    pthread_mutex_unlock(&vmm->lock);
+    pthread_join(vmm->preparer, NULL);
+}
+
+static void done(struct vmm *vmm)
+{
+    fd_close(&vmm->wake_read_fd);
+    fd_close(&vmm->wake_write_fd);
+    pthread_cond_destroy(&vmm->work);
+    pthread_mutex_destroy(&vmm->lock);
+}
+
+int supervisor_start(struct vmm *vmm, struct error *err)
+{
+    int rc = attachment_pair(SOCK_STREAM, &vmm->wake_read_fd, &vmm->wake_write_fd, err);
+    if (rc != 0)
+        return rc;
+    REQUIRE(pthread_mutex_init(&vmm->lock, NULL) == 0 && pthread_cond_init(&vmm->work, NULL) == 0);
+    rc = start_thread(&vmm->preparer, run_preparer, vmm, err);
+    if (rc != 0) {
+        done(vmm);
+        return rc;
+    }
+    rc = start_thread(&vmm->supervisor, run_supervisor, vmm, err);
+    if (rc != 0) {
+        stop_preparer(vmm);
+        done(vmm);
+    }
+    return rc;
+}
+
+void supervisor_stop(struct vmm *vmm)
+{
+    pthread_mutex_lock(&vmm->lock);
+    vmm->closing = true;
+    pthread_mutex_unlock(&vmm->lock);
+    supervisor_wake(vmm);
+    pthread_join(vmm->supervisor, NULL);
+    stop_preparer(vmm);
+    done(vmm);
+}

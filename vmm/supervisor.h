@@ -1,0 +1,70 @@
+/* One thread that owns every machine: it polls all their descriptors, keeps their timers, and acts on what other threads
+ * have asked for. A second thread, the preparer, does what takes longer than a moment: the accelerator's trial, digests
+ * of images, seed volumes; one at a time, in the order of their starts. */
+#ifndef VMM_SUPERVISOR_H
+#define VMM_SUPERVISOR_H
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "vmm/image.h"
+#include "vmm/machine.h"
+#include "vmm/vmm.h"
+
+enum supervisor_limits {
+    SUPERVISOR_MACHINES_MAX = 256, /* of 128 MiB each they take 32 GiB; the list is polled as a whole */
+    SUPERVISOR_POLLS_PER_MACHINE = 5,
+    SUPERVISOR_POLLS_MAX = 1 + SUPERVISOR_MACHINES_MAX * SUPERVISOR_POLLS_PER_MACHINE,
+};
+
+/**
+ * struct vmm - All machines
+ * @config:  its strings point to copies in @places and below
+ * @lock:    guards @closing to @machine_count, and in each machine stop_asked, preparation and the changes of nat.
+ *           Never held while the caller's on_event runs
+ * @work:    signalled when the preparer has something to do
+ * @served, @polls: the supervisor's thread only
+ *
+ * Owner: whoever called vmm_open().
+ */
+struct vmm {
+    struct vmm_config config;
+    struct machine_places places;
+    char cache_dir[VMM_PATH_BYTES];
+    char kvm_device[VMM_PATH_BYTES];
+    int runtime_fd; /* holds the lock that keeps a second daemon out */
+    int wake_read_fd;
+    int wake_write_fd;
+    pthread_t supervisor;
+    pthread_t preparer;
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    bool closing;       /* no more machines; those that are there end */
+    bool preparer_ends; /* set when the last machine is gone */
+    struct vmm_accel accel;
+    struct machine *machines[SUPERVISOR_MACHINES_MAX]; /* oldest first */
+    size_t machine_count;
+
+    struct image_cache cache; /* the preparer's */
+    struct machine *served[SUPERVISOR_MACHINES_MAX];
+    struct pollfd polls[SUPERVISOR_POLLS_MAX];
+};
+
+/**
+ * supervisor_start() - Start both threads
+ * Return: 0 or negative
+ * Thread: the vmm's owner
+ */
+int supervisor_start(struct vmm *vmm, struct error *err);
+
+/** supervisor_stop() - End every machine, then both threads; waits for it. Thread: the vmm's owner */
+void supervisor_stop(struct vmm *vmm);
+
+/** supervisor_wake() - Have the supervisor look at what was asked for. Thread: any */
+void supervisor_wake(const struct vmm *vmm);
+
+#endif

@@ -1,0 +1,252 @@
+/* The folder's public functions: the runtime folder, the list of machines, and orders for the supervisor's thread. An
+ * order is a mark on its machine, so that giving one needs no memory and a thousand of them are one. */
+#include "vmm/vmm.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/scope.h"
+#include "vmm/command.h"
+#include "vmm/machine.h"
+#include "vmm/supervisor.h"
+
+/* ---- opening and closing ----------------------------------------------------------------------------------- */
+
+static int copy_path(char ret_path[static VMM_PATH_BYTES], const char *path, const char *what, struct error *err)
+{
+    int length = snprintf(ret_path, VMM_PATH_BYTES, "%s", path);
+    if (length > 0 && length < VMM_PATH_BYTES)
+        return 0;
+    error_set(err, -EINVAL, "%s: %s", what, length <= 0 ? "is empty" : "is too long");
+    error_tag(err, NULL, what);
+    return -EINVAL;
+}
+
+static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct error *err)
+{
+    struct machine_places *places = &vmm->places;
+    vmm->config = *config;
+    vmm->config.image_dir = places->image_dir;
+    vmm->config.runtime_dir = places->runtime_dir;
+    vmm->config.cache_dir = config->cache_dir == NULL ? NULL : vmm->cache_dir;
+    vmm->config.qemu = places->qemu;
+    vmm->config.kvm_device = vmm->kvm_device;
+    const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
+    int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
+    if (rc == 0)
+        rc = copy_path(places->runtime_dir, config->runtime_dir, "runtime_dir", err);
+    if (rc == 0)
+        rc = copy_path(places->disk_dir, disk_dir, "cache_dir", err);
+    if (rc == 0 && config->cache_dir != NULL)
+        rc = copy_path(vmm->cache_dir, config->cache_dir, "cache_dir", err);
+    if (rc == 0)
+        rc = copy_path(vmm->kvm_device, config->kvm_device, "kvm_device", err);
+    if (rc == 0)
+        rc = command_find(config->qemu, places->qemu, err);
+    return rc == -ENOENT ? machine_missing(config->qemu, err) : rc;
+}
+
+static int open_own_folder(const char *path, int *ret_fd, struct error *err)
+{
+    struct stat found;
+    (void)mkdir(path, S_IRWXU); /* what is wrong shows when it is opened */
+    int fd SCOPED_FD = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &found) != 0)
+        return error_set(err, -errno, "%.200s: %s", path, strerror(errno));
+    if (found.st_uid != geteuid() || (found.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+        error_set(err, -EPERM, "%.200s: must belong to this user and have mode 0700", path);
+        error_tag(err, "runtime-dir-unsafe", "runtime_dir");
+        return -EPERM;
+    }
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+
+static void remove_stale(int machines_fd)
+{
+    int fd = fcntl(machines_fd, F_DUPFD_CLOEXEC, 0);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (folder == NULL) {
+        fd_close(&fd);
+        return;
+    }
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        struct id id;
+        if (id_parse(entry->d_name, strlen(entry->d_name), &id))
+            (void)machine_remove_folder(machines_fd, id.text);
+    }
+    closedir(folder);
+}
+
+static int open_places(struct vmm *vmm, struct error *err)
+{
+    int rc = open_own_folder(vmm->places.runtime_dir, &vmm->runtime_fd, err);
+    if (rc != 0)
+        return rc;
+    /* Two daemons on one folder would each clear away what the other has there. */
+    if (flock(vmm->runtime_fd, LOCK_EX | LOCK_NB) != 0)
+        return error_set(err, -EBUSY, "%.200s: is in use by another omertad", vmm->places.runtime_dir);
+    char machines[VMM_PATH_BYTES + sizeof "/machines"];
+    snprintf(machines, sizeof machines, "%s/machines", vmm->places.runtime_dir);
+    rc = open_own_folder(machines, &vmm->places.machines_fd, err);
+    if (rc == 0)
+        remove_stale(vmm->places.machines_fd);
+    (void)mkdir(vmm->places.disk_dir, S_IRWXU); /* there already, or the first disk says what is wrong */
+    return rc;
+}
+
+int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error *err)
+{
+    if (sodium_init() < 0)
+        return error_set(err, -EIO, "libsodium does not start");
+    struct vmm *vmm = calloc(1, sizeof *vmm);
+    if (vmm == NULL)
+        return error_set(err, -ENOMEM, "no memory for the supervisor");
+    vmm->runtime_fd = -1;
+    vmm->places.machines_fd = -1;
+    int rc = copy_config(vmm, config, err);
+    if (rc == 0)
+        rc = open_places(vmm, err);
+    if (rc == 0)
+        rc = supervisor_start(vmm, err);
+    if (rc == 0) {
+        *ret_vmm = vmm;
+        return 0;
+    }
+    fd_close(&vmm->places.machines_fd);
+    fd_close(&vmm->runtime_fd);
+    free(vmm);
+    return rc;
+}
+
+void vmm_close(struct vmm *vmm)
+{
+    if (vmm == NULL)
+        return;
+    supervisor_stop(vmm);
+    fd_close(&vmm->places.machines_fd);
+    fd_close(&vmm->runtime_fd);
+    free(vmm);
+}
+
+/* ---- orders ------------------------------------------------------------------------------------------------ */
+
+/* The vmm's lock is held. */
+static struct machine *find(const struct vmm *vmm, const struct id *id)
+{
+    for (size_t at = 0; at < vmm->machine_count; at++)
+        if (strcmp(vmm->machines[at]->spec->id.text, id->text) == 0)
+            return vmm->machines[at];
+    return NULL;
+}
+
+/* The vmm's lock is held. */
+static int admit(struct vmm *vmm, struct machine *machine, struct error *err)
+{
+    if (vmm->closing)
+        return error_set(err, -ESHUTDOWN, "the supervisor is closing");
+    if (find(vmm, &machine->spec->id) != NULL)
+        return error_set(err, -EEXIST, "machine %s is there already", machine->spec->id.text);
+    if (vmm->machine_count == SUPERVISOR_MACHINES_MAX)
+        return error_set(err, -ENOMEM, "there are %d machines already", SUPERVISOR_MACHINES_MAX);
+    vmm->machines[vmm->machine_count++] = machine;
+    pthread_cond_signal(&vmm->work);
+    return 0;
+}
+
+int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
+{
+    struct machine *machine = machine_create(spec);
+    if (machine == NULL)
+        return error_set(err, -ENOMEM, "no memory for a machine");
+    pthread_mutex_lock(&vmm->lock);
+    int rc = admit(vmm, machine, err);
+    pthread_mutex_unlock(&vmm->lock);
+    if (rc == 0)
+        supervisor_wake(vmm); /* its deadline runs already */
+    else
+        machine_free(machine);
+    return rc;
+}
+
+int vmm_stop(struct vmm *vmm, const struct id *id)
+{
+    pthread_mutex_lock(&vmm->lock);
+    struct machine *machine = find(vmm, id);
+    if (machine != NULL)
+        machine->stop_asked = true;
+    pthread_mutex_unlock(&vmm->lock);
+    if (machine != NULL)
+        supervisor_wake(vmm);
+    return 0;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------- */
+
+int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_stats)
+{
+    pthread_mutex_lock(&vmm->lock);
+    const struct machine *machine = find(vmm, id);
+    struct nat_stats stats = {0};
+    if (machine != NULL && machine->nat != NULL)
+        nat_read_stats(machine->nat, &stats);
+    pthread_mutex_unlock(&vmm->lock);
+    if (machine == NULL)
+        return -ENOENT;
+    *ret_stats = stats;
+    return 0;
+}
+
+int64_t vmm_read_console(struct vmm *vmm, const struct id *id, uint8_t *ret_bytes, size_t capacity,
+                         uint64_t *ret_offset)
+{
+    pthread_mutex_lock(&vmm->lock);
+    struct machine *machine = find(vmm, id);
+    int64_t length = -ENOENT;
+    if (machine != NULL)
+        length = (int64_t)console_read(&machine->console, ret_bytes, capacity, ret_offset);
+    pthread_mutex_unlock(&vmm->lock);
+    return length;
+}
+
+void vmm_read_accel(struct vmm *vmm, struct vmm_accel *ret_accel)
+{
+    pthread_mutex_lock(&vmm->lock);
+    *ret_accel = vmm->accel;
+    pthread_mutex_unlock(&vmm->lock);
+}
+
+const char *vmm_end_name(enum vmm_end end)
+{
+    switch (end) {
+    case VMM_END_ASKED:
+        return "asked";
+    case VMM_END_DEADLINE:
+        return "deadline";
+    case VMM_END_SHUTDOWN:
+        return "shutdown";
+    case VMM_END_GUEST_SHUTDOWN:
+        return "guest_shutdown";
+    case VMM_END_GUEST_CRASH:
+        return "guest_crash";
+    case VMM_END_HYPERVISOR_CRASH:
+        return "hypervisor_crash";
+    case VMM_END_FILTER_FAILED:
+        return "filter_failed";
+    case VMM_END_START_FAILED:
+        return "start_failed";
+    case VMM_END_START_TIMEOUT:
+        return "start_timeout";
+    case VMM_END_IMAGE_REJECTED:
+        return "image_rejected";
+    }
+    return "unknown";
+}

@@ -1,0 +1,265 @@
+/* vmm/ starts and stops machines. One supervisor thread owns every machine: its hypervisor process, its attachment, its
+ * NAT, its seed volume. Callers post commands and are told of each step through one callback. */
+#ifndef VMM_VMM_H
+#define VMM_VMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "nat/nat.h"
+
+enum vmm_limits {
+    VMM_KEY_BYTES = 32,
+    VMM_KEY_TEXT_BYTES = 45, /* base64 and the NUL */
+    VMM_NAME_BYTES = 65,     /* image name */
+    VMM_PATH_BYTES = 512,
+    VMM_SSH_KEYS_MAX = 16,     /* per lease */
+    VMM_SSH_KEY_BYTES = 1024,  /* a 4096-bit RSA key takes 740 */
+    VMM_USER_BYTES = 33,       /* useradd's limit is 32 */
+    VMM_DIGEST_BYTES = 65,     /* SHA-256 in hexadecimal and the NUL */
+    VMM_CONSOLE_BYTES = 65536, /* the newest bytes of a machine's console that are kept */
+    VMM_DETAIL_BYTES = 320,
+};
+
+/* Each VM is alone on its link, so all have the same addresses there: 192.168.64.2/24, gateway 192.168.64.1. */
+#define VMM_LINK_GUEST_IP UINT32_C(0xC0A84002)
+#define VMM_LINK_GATEWAY_IP UINT32_C(0xC0A84001)
+#define VMM_LINK_PREFIX 24
+
+/** struct vmm_tunnel - The WireGuard configuration that a seed volume carries. Holds a private key: wiped after use. */
+struct vmm_tunnel {
+    uint8_t private_key[VMM_KEY_BYTES];
+    uint8_t public_key[VMM_KEY_BYTES];
+    uint8_t consumer_public_key[VMM_KEY_BYTES];
+    bool has_preshared_key;
+    uint8_t preshared_key[VMM_KEY_BYTES];
+    struct nat_endpoint consumer; /* also the allowlist's only entry */
+    uint32_t consumer_tunnel_ip;
+    uint32_t vm_tunnel_ip;
+};
+
+/** struct vmm_spec - A machine to start. */
+struct vmm_spec {
+    struct id id;
+    char image[VMM_NAME_BYTES];
+    uint32_t vcpus;
+    uint32_t memory_mib;
+    uint32_t disk_mib; /* an empty second disk; 0: none */
+    enum nat_mode mode;
+    uint64_t policy_generation;
+    struct nat_mac guest_mac;
+    struct vmm_tunnel tunnel;
+    char ssh_user[VMM_USER_BYTES];
+    size_t ssh_key_count;
+    char ssh_keys[VMM_SSH_KEYS_MAX][VMM_SSH_KEY_BYTES]; /* "type base64", no comment */
+    uint64_t deadline_ms;                               /* monotonic; the machine ends with VMM_END_DEADLINE; 0: none */
+};
+
+/** enum vmm_end - Why a machine ended. */
+enum vmm_end {
+    VMM_END_ASKED,    /* vmm_stop() */
+    VMM_END_DEADLINE, /* spec.deadline_ms passed */
+    VMM_END_SHUTDOWN, /* vmm_close() */
+    VMM_END_GUEST_SHUTDOWN,
+    VMM_END_GUEST_CRASH, /* the guest kernel panicked or reset */
+    VMM_END_HYPERVISOR_CRASH,
+    VMM_END_FILTER_FAILED,
+    VMM_END_START_FAILED,
+    VMM_END_START_TIMEOUT,
+    VMM_END_IMAGE_REJECTED,
+};
+
+enum vmm_event_kind {
+    VMM_EVENT_PREPARED, /* image verified, seed and attachment made; @image_digest, @accelerator; the spawn comes next */
+    VMM_EVENT_SPAWNED,  /* @pid, @pid_start_ticks, @accelerator; once more when the boot watchdog started it again */
+    VMM_EVENT_RUNNING,  /* hypervisor answers and the NAT enforces @generation */
+    VMM_EVENT_STOPPING,  /* @end is the cause */
+    VMM_EVENT_ENDED,     /* nothing of the machine is left; @end, @exit_code, @signal, @detail, @console */
+    VMM_EVENT_POLICY,    /* the NAT enforces @generation */
+    VMM_EVENT_TUNNEL,    /* @tunnel */
+    VMM_EVENT_VIOLATION, /* @violation */
+    VMM_EVENT_NOTICE,    /* something an operator should know, as a changed accelerator; @detail */
+};
+
+/**
+ * struct vmm_event - One step of one machine
+ *
+ * Pointers are valid during the callback. Times inside @violation stay monotonic.
+ */
+struct vmm_event {
+    enum vmm_event_kind kind;
+    struct id id;
+    uint64_t at_ms; /* wall clock */
+    const char *image_digest;
+    const char *accelerator;
+    int64_t pid;
+    uint64_t pid_start_ticks;
+    uint64_t generation;
+    enum vmm_end end;
+    int exit_code;        /* -1: none */
+    int signal;           /* 0: none */
+    uint64_t detected_ms; /* wall clock; when the cause of the end was known */
+    const char *detail;
+    const uint8_t *console;
+    size_t console_bytes;
+    enum nat_tunnel tunnel;
+    const struct nat_violation *violation;
+};
+
+/** struct vmm_config - Where things are. Strings are copied. */
+struct vmm_config {
+    const char *image_dir;     /* holds <name>/manifest.json */
+    const char *runtime_dir;   /* mode 0700; sockets and seed volumes, one folder a machine */
+    const char *cache_dir;     /* the accelerator's finding */
+    const char *qemu;          /* program name or path */
+    const char *kvm_device;    /* "/dev/kvm" */
+    uint32_t boot_watchdog_ms; /* kvm without a sign of life for so long: kill, try again with tcg */
+    uint32_t start_timeout_ms; /* hypervisor must answer within */
+    uint32_t powerdown_ms;     /* for the guest to end by itself when it is stopped; then quit, then SIGKILL */
+    const struct log *log;
+    void (*on_event)(void *context, const struct vmm_event *event); /* on the supervisor's thread */
+    void *context;
+};
+
+struct vmm;
+
+/**
+ * vmm_open() - Start the supervisor; the accelerator probe begins
+ * @ret_vmm: owned by the caller until vmm_close()
+ * Return:   0 or negative; err names what is missing ("qemu-system-x86_64 ... apt install qemu-system-x86")
+ * Thread:   any
+ */
+int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error *err);
+
+/** vmm_close() - Stop every machine with VMM_END_SHUTDOWN, wait for it, free. @vmm: NULL is allowed. Thread: the owner */
+void vmm_close(struct vmm *vmm);
+
+/**
+ * vmm_start() - Ask for a machine; returns at once
+ * @spec:  copied into locked memory; the caller wipes its own copy
+ * Return: 0; -ENOMEM, also at 256 machines; -EEXIST for an id that runs; -ESHUTDOWN. All else is told by events, ending
+ *         with VMM_EVENT_ENDED
+ * Thread: any
+ */
+int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err);
+
+/** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; an unknown id is not an error. Thread: any */
+int vmm_stop(struct vmm *vmm, const struct id *id);
+
+/** vmm_read_stats() - Counters of a machine's NAT, zeros before it has one. Return: 0, -ENOENT: no such machine. Thread: any */
+int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_stats);
+
+/**
+ * vmm_read_console() - The newest bytes of a machine's console
+ * @ret_bytes:  up to @capacity bytes, oldest first
+ * @ret_offset: position of the first returned byte in all that the console ever printed
+ * Return:      number of bytes, -ENOENT
+ * Thread:      any
+ */
+int64_t vmm_read_console(struct vmm *vmm, const struct id *id, uint8_t *ret_bytes, size_t capacity,
+                         uint64_t *ret_offset);
+
+/** struct vmm_accel - What was found out about the accelerator. */
+struct vmm_accel {
+    bool known;       /* false while the probe runs */
+    char name[8];     /* "kvm" or "tcg" */
+    char cpu[16];     /* the -cpu that goes with it */
+    char reason[160]; /* one sentence: why this one */
+};
+
+/** vmm_read_accel() - The finding as it stands. Thread: any */
+void vmm_read_accel(struct vmm *vmm, struct vmm_accel *ret_accel);
+
+/**
+ * vmm_probe_accel() - Find out now whether the accelerator really boots a guest; up to 3 s
+ * @config: qemu, kvm_device and cache_dir are used; a cached finding of this boot is used unless @fresh
+ * Return:  0 (the finding is in @ret_accel, tcg included), negative when QEMU itself cannot run
+ * Thread:  any; for `omertad doctor`
+ */
+int vmm_probe_accel(const struct vmm_config *config, bool fresh, struct vmm_accel *ret_accel, struct error *err);
+
+/** struct vmm_image - What a manifest says. */
+struct vmm_image {
+    char name[VMM_NAME_BYTES];
+    char description[160];
+    char architecture[16];
+    char digest[VMM_DIGEST_BYTES]; /* SHA-256 of manifest.json itself, which holds those of the files */
+    uint64_t bytes;                /* of all files */
+    uint32_t min_memory_mib;
+    char kernel_file[VMM_NAME_BYTES];
+    char kernel_sha256[VMM_DIGEST_BYTES];
+    uint64_t kernel_bytes;
+    char initrd_file[VMM_NAME_BYTES];
+    char initrd_sha256[VMM_DIGEST_BYTES];
+    uint64_t initrd_bytes;
+    char command_line[512];
+};
+
+/** vmm_image_name_valid() - [a-z0-9][a-z0-9._-]{0,63}. Thread: any */
+bool vmm_image_name_valid(const char *name);
+
+/**
+ * vmm_image_load() - Read and check one manifest
+ * Return: 0; -ENOENT with slug "image-not-found"; -EINVAL with slug "image-manifest-invalid" and the key in field
+ * Thread: any
+ */
+int vmm_image_load(const char *image_dir, const char *name, struct vmm_image *ret_image, struct error *err);
+
+/**
+ * vmm_image_verify() - Read every file of an image and compare size and SHA-256
+ * Return: 0; -EBADMSG with slug "image-digest-mismatch" and the file in field; -ENOENT with slug "image-file-missing"
+ * Thread: any
+ */
+int vmm_image_verify(const char *image_dir, const struct vmm_image *image, struct error *err);
+
+/**
+ * vmm_image_list() - Names of the images in a folder, sorted; folders without a manifest are left out
+ * @ret_names: array of @capacity names
+ * Return:     number of names, or negative
+ * Thread:     any
+ */
+int vmm_image_list(const char *image_dir, char (*ret_names)[VMM_NAME_BYTES], size_t capacity, struct error *err);
+
+/** vmm_key_pair() - A fresh WireGuard key pair (X25519, clamped). Thread: any */
+void vmm_key_pair(uint8_t ret_private[static VMM_KEY_BYTES], uint8_t ret_public[static VMM_KEY_BYTES]);
+
+/**
+ * vmm_key_parse() - A WireGuard key from base64
+ * Return: true for 44 characters that decode to 32 bytes and are their own encoding
+ * Thread: any
+ */
+bool vmm_key_parse(const char *text, uint8_t ret_key[static VMM_KEY_BYTES]);
+
+/** vmm_key_format() - Base64. Return: @ret_text. Thread: any */
+const char *vmm_key_format(const uint8_t key[static VMM_KEY_BYTES], char ret_text[static VMM_KEY_TEXT_BYTES]);
+
+/** vmm_public_key_valid() - Not zero and not of low order (RFC 7748 section 6.1). Thread: any */
+bool vmm_public_key_valid(const uint8_t key[static VMM_KEY_BYTES]);
+
+/**
+ * vmm_ssh_key_parse() - One line of authorized_keys without options
+ * @ret_key: "type base64"; the comment is left out
+ * Return:   NULL when good, else what is wrong with it
+ * Thread:   any
+ */
+const char *vmm_ssh_key_parse(const char *text, char ret_key[static VMM_SSH_KEY_BYTES]);
+
+/**
+ * vmm_reap_stray() - End a hypervisor that an earlier daemon left behind
+ * @pid, @start_ticks, @boot_id: its identity as stored; nothing is signalled unless all three still hold
+ * Return: 1 ended, 0 it was not there any more, negative when it could not be ended
+ * Thread: any
+ */
+int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struct error *err);
+
+/** vmm_boot_id() - The kernel's boot id, or "" where there is none. Return: @ret_text. Thread: any */
+const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES]);
+
+/** vmm_end_name() - For log lines. Thread: any */
+const char *vmm_end_name(enum vmm_end end);
+
+#endif
