@@ -165,13 +165,17 @@ int peer_check_free(struct store *store, const struct store_lease *lease, struct
 /** peer_write() - Insert the peer of a new lease; inside a transaction */
 int peer_write(struct store *store, const struct store_lease *lease, struct error *err);
 
+/* The end of a list's statement: rows past the cursor ?1, in the order of making or backwards. */
+#define STORE_OLDEST_FIRST(number, limit) " AND " number " > ?1 ORDER BY " number " LIMIT " limit
+#define STORE_NEWEST_FIRST(number, limit) " AND " number " < ?1 ORDER BY " number " DESC LIMIT " limit
+
 /** store_filter_check() - Whether a list's conditions make sense. Return: 0 or -EINVAL */
 int store_filter_check(const struct store_filter *filter, struct error *err);
 
 /**
  * cursor_number() - The place in the order of making that a cursor names
  * @sql:    yields that place for the id in its only parameter
- * @ret_at: 0 when @filter has no cursor
+ * @ret_at: where the list begins, when @filter has no cursor
  * Return:  0; -EINVAL with slug "cursor-unknown" when the row is not there (any more)
  * Thread:  the reader's holder
  */

@@ -12,8 +12,9 @@
     " l.policy_observed, p.tunnel_state, p.established_ms, p.last_handshake_ms, l.pid, l.pid_start_ticks, l.boot_id,"  \
     " t.reason, t.initiated_by, t.detail, t.violation_id, t.exit_code, t.signal, t.detected_ms, t.stopped_ms"          \
     " FROM leases l JOIN peers p ON p.lease_id = l.id LEFT JOIN terminations t ON t.lease_id = l.id"
-#define LEASE_PAGE                                                                                                     \
-    " AND l.number > ?1 AND (?2 IS NULL OR l.id = ?2) AND (?3 IS NULL OR l.mode = ?3) ORDER BY l.number LIMIT ?4"
+#define LEASE_CONDITIONS " AND (?2 IS NULL OR l.id = ?2) AND (?3 IS NULL OR l.mode = ?3)"
+#define LEASE_IN_STATE LEASE_SELECT " WHERE l.state = ?5" LEASE_CONDITIONS
+#define LEASE_IN_ANY_STATE LEASE_SELECT " WHERE TRUE" LEASE_CONDITIONS
 
 static void read_termination(struct query *query, struct store_lease *ret_lease)
 {
@@ -102,12 +103,21 @@ int store_lease_get(struct store *store, const char *id, struct store_lease *ret
     return result;
 }
 
-static int list(struct store *store, const char *sql, const struct store_filter *filter, const char *state,
-                store_lease_each each, void *context, struct error *err)
+static const char *list_sql(bool in_state, bool newest_first)
+{
+    if (in_state)
+        return newest_first ? LEASE_IN_STATE STORE_NEWEST_FIRST("l.number", "?4")
+                            : LEASE_IN_STATE STORE_OLDEST_FIRST("l.number", "?4");
+    return newest_first ? LEASE_IN_ANY_STATE STORE_NEWEST_FIRST("l.number", "?4")
+                        : LEASE_IN_ANY_STATE STORE_OLDEST_FIRST("l.number", "?4");
+}
+
+static int list(struct store *store, const struct store_filter *filter, const char *state, store_lease_each each,
+                void *context, struct error *err)
 {
     struct query query = {0};
     uint64_t after = 0;
-    int result = store_read(store, &query, sql, err);
+    int result = store_read(store, &query, list_sql(state != NULL, filter->newest_first), err);
     if (result == 0)
         result = cursor_number(store, filter, "SELECT number FROM leases WHERE id = ?1", &after, err);
     if (result == 0) {
@@ -135,9 +145,7 @@ int store_lease_list(struct store *store, const struct store_filter *filter, sto
     int result = store_filter_check(filter, err);
     if (result < 0)
         return result;
-    const char *sql =
-        filter->state == NULL ? LEASE_SELECT " WHERE TRUE" LEASE_PAGE : LEASE_SELECT " WHERE l.state = ?5" LEASE_PAGE;
-    return list(store, sql, filter, filter->state, each, context, err);
+    return list(store, filter, filter->state, each, context, err);
 }
 
 int store_termination_list(struct store *store, const struct store_filter *filter, store_lease_each each, void *context,
@@ -146,8 +154,7 @@ int store_termination_list(struct store *store, const struct store_filter *filte
     int result = store_filter_check(filter, err);
     if (result < 0)
         return result;
-    return list(store, LEASE_SELECT " WHERE l.state = ?5" LEASE_PAGE, filter, lease_state_name(LEASE_TERMINATED), each,
-                context, err);
+    return list(store, filter, lease_state_name(LEASE_TERMINATED), each, context, err);
 }
 
 int capacity_sum(struct store_connection *connection, struct store_resources *ret_used, struct error *err)

@@ -166,9 +166,11 @@ int store_peer_list(struct store *store, const struct store_filter *filter, stor
     int result = store_filter_check(filter, err);
     if (result < 0)
         return result;
-    result = store_read(
-        store, &query,
-        PEER_SELECT " WHERE p.number > ?1 AND (?2 IS NULL OR p.lease_id = ?2) ORDER BY p.number LIMIT ?3", err);
+    result = store_read(store, &query,
+                        filter->newest_first
+                            ? PEER_SELECT " WHERE (?2 IS NULL OR p.lease_id = ?2)" STORE_NEWEST_FIRST("p.number", "?3")
+                            : PEER_SELECT " WHERE (?2 IS NULL OR p.lease_id = ?2)" STORE_OLDEST_FIRST("p.number", "?3"),
+                        err);
     if (result == 0)
         result = cursor_number(store, filter, "SELECT number FROM peers WHERE lease_id = ?1", &after, err);
     if (result == 0) {

@@ -191,7 +191,7 @@ int store_filter_check(const struct store_filter *filter, struct error *err)
 int cursor_number(struct store *store, const struct store_filter *filter, const char *sql, uint64_t *ret_at,
                   struct error *err)
 {
-    *ret_at = 0;
+    *ret_at = filter->newest_first ? INT64_MAX : 0;
     if (filter->after == NULL)
         return 0;
     struct query query SCOPED_QUERY = {0};

@@ -186,6 +186,7 @@ struct store_filter {
     const char *after; /* cursor: id (sequence for events) of the last row of the page before; an id that is not there
                           (any more) is -EINVAL with slug "cursor-unknown" */
     uint32_t limit;    /* 1 to STORE_PAGE_MAX */
+    bool newest_first; /* the order of making backwards; not for events */
 };
 
 typedef int (*store_lease_each)(void *context, const struct store_lease *lease);

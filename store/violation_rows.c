@@ -178,6 +178,15 @@ int store_violation_get(struct store *store, const char *id, struct store_violat
     return result;
 }
 
+static const char *list_sql(const struct store_filter *filter)
+{
+    if (filter->lease_id != NULL)
+        return filter->newest_first ? VIOLATION_SELECT " WHERE lease_id = ?3" STORE_NEWEST_FIRST("number", "?2")
+                                    : VIOLATION_SELECT " WHERE lease_id = ?3" STORE_OLDEST_FIRST("number", "?2");
+    return filter->newest_first ? VIOLATION_SELECT " WHERE TRUE" STORE_NEWEST_FIRST("number", "?2")
+                                : VIOLATION_SELECT " WHERE TRUE" STORE_OLDEST_FIRST("number", "?2");
+}
+
 int store_violation_list(struct store *store, const struct store_filter *filter, store_violation_each each,
                          void *context, struct error *err)
 {
@@ -186,11 +195,7 @@ int store_violation_list(struct store *store, const struct store_filter *filter,
     int result = store_filter_check(filter, err);
     if (result < 0)
         return result;
-    result = store_read(store, &query,
-                        filter->lease_id == NULL ? VIOLATION_SELECT " WHERE number > ?1 ORDER BY number LIMIT ?2"
-                                                 : VIOLATION_SELECT
-                            " WHERE lease_id = ?3 AND number > ?1 ORDER BY number LIMIT ?2",
-                        err);
+    result = store_read(store, &query, list_sql(filter), err);
     if (result == 0)
         result = cursor_number(store, filter, "SELECT number FROM violations WHERE id = ?1", &after, err);
     if (result == 0) {

@@ -48,6 +48,27 @@ static void pages_of_more_rows_than_the_limit_join_without_gap_or_repetition(voi
     assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .after = cursor.text}).count, 0);
 }
 
+static void the_newest_come_first_when_asked_for_and_pages_join_too(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct id made[7];
+    for (unsigned n = 0; n < 7; n++)
+        made[n] = fixture_reserve(fixture, 100 - n);
+    struct seen first = list(fixture, (struct store_filter){.limit = 5, .newest_first = true});
+    struct store_filter filter = {.limit = 5, .newest_first = true, .after = first.ids[4].text};
+    struct id kept = first.ids[4];
+    assert_int_equal(first.count, 5);
+    for (size_t i = 0; i < 5; i++)
+        assert_string_equal(first.ids[i].text, made[6 - i].text);
+    filter.after = kept.text;
+    struct seen second = list(fixture, filter);
+    assert_int_equal(second.count, 2);
+    assert_string_equal(second.ids[0].text, made[1].text);
+    assert_string_equal(second.ids[1].text, made[0].text);
+    filter = (struct store_filter){.limit = 5, .newest_first = true, .state = "pending", .after = kept.text};
+    assert_int_equal(list(fixture, filter).count, 2);
+}
+
 static void a_list_of_nothing_is_empty(void **state)
 {
     struct store_fixture *fixture = *state;
@@ -172,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_STORE(pages_of_more_rows_than_the_limit_join_without_gap_or_repetition),
+        WITH_STORE(the_newest_come_first_when_asked_for_and_pages_join_too),
         WITH_STORE(a_list_of_nothing_is_empty),
         WITH_STORE(filters_by_state_mode_and_id_leave_out_all_else),
         WITH_STORE(terminations_are_the_leases_that_have_ended),

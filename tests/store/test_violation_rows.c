@@ -227,6 +227,11 @@ static void pages_join_for_all_and_for_one_lease(void **state)
     assert_int_equal(first.count, 7);
     assert_int_equal(second.count, 3);
     assert_string_equal(second.ids[2].text, fixture_violation(19, leases[1]).id.text);
+    first = list(fixture, (struct store_filter){.limit = 3, .newest_first = true});
+    assert_string_equal(first.ids[0].text, fixture_violation(19, leases[1]).id.text);
+    second = list(fixture, (struct store_filter){.limit = 3, .newest_first = true, .lease_id = leases[0].text});
+    assert_string_equal(second.ids[0].text, fixture_violation(18, leases[0]).id.text);
+    assert_string_equal(second.ids[2].text, fixture_violation(14, leases[0]).id.text);
 }
 
 static void lists_refuse_what_they_cannot_honour(void **state)

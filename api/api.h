@@ -1,0 +1,29 @@
+/* What the handlers work with. */
+#ifndef API_API_H
+#define API_API_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "api/config.h"
+#include "api/lease_service.h"
+#include "base/log.h"
+#include "store/store.h"
+
+/**
+ * struct api - The handlers' context
+ * @verifying:  held while an image is verified; one at a time
+ * @started_ms: wall clock
+ *
+ * Owner: main(); outlives the HTTP server.
+ */
+struct api {
+    const struct config *config;
+    const struct log *log;
+    struct store *store;
+    struct lease_service *service;
+    atomic_flag verifying;
+    uint64_t started_ms;
+};
+
+#endif

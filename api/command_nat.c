@@ -1,0 +1,480 @@
+/* `omertad nat`: one NAT in the foreground for a VM that somebody else runs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "api/command.h"
+#include "base/clock.h"
+#include "base/scope.h"
+#include "nat/nat.h"
+
+enum {
+    REPORT_LINE_BYTES = 4096, /* the longest, with all counters at their largest, is below 1,500 */
+};
+
+static const char usage[] =
+    "usage: omertad nat (--listen PATH [--peer PATH] | --fd N) --mode filtered --allow IP:PORT [--allow ...]\n"
+    "                   [options]\n"
+    "\n"
+    "Carries the frames of one VM that somebody else runs (vfkit, krunkit, QEMU): answers its ARP and DHCP, forwards\n"
+    "UDP to the allowed endpoints, drops and reports all else. Ends on SIGTERM or SIGINT.\n"
+    "\n"
+    "  --listen PATH      bind a unix datagram socket; its first sender is the VM and stays so\n"
+    "  --peer PATH        the VM's socket, when it is there already; then nobody else is listened to\n"
+    "  --fd N             use an open, connected unix datagram socket instead\n"
+    "  --framing dgram    one Ethernet frame a datagram (the only framing)\n"
+    "  --mode filtered    judge every frame (the only mode)\n"
+    "  --allow IP:PORT    UDP endpoint that the VM may reach; up to 16\n"
+    "  --guest-mac MAC    the VM's address (default: learnt from its first frame and kept)\n"
+    "  --guest-ip IP      default 192.168.64.2\n"
+    "  --gateway-ip IP    default 192.168.64.1\n"
+    "  --prefix N         default 24\n"
+    "  --mtu N            default 1500\n"
+    "  --report PATH|-    append reports as JSON lines (default -, the standard output)\n"
+    "  --help             show this\n"
+    "\n"
+    "Exit codes: 0 ended by a signal, 1 could not start or go on, 2 bad options.\n";
+
+/** struct nat_options - The command line, parsed. */
+struct nat_options {
+    const char *listen;
+    const char *peer;
+    int fd; /* -1: --listen is used */
+    bool has_mode;
+    const char *report;
+    struct nat_link link;
+    struct nat_policy policy;
+};
+
+static bool parse_unsigned(const char *text, unsigned long largest, unsigned long *ret_value)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || value > largest)
+        return false;
+    *ret_value = value;
+    return true;
+}
+
+static int bad_option(struct error *err, const char *option, const char *value, const char *wanted)
+{
+    return error_set(err, -EINVAL, "--%s %s: %s", option, value, wanted);
+}
+
+static int take_allow(struct nat_options *options, const char *value, struct error *err)
+{
+    struct nat_policy *policy = &options->policy;
+    if (policy->allow_count == NAT_ALLOW_MAX)
+        return bad_option(err, "allow", value, "too many endpoints, 16 at most");
+    if (!nat_endpoint_parse(value, &policy->allow[policy->allow_count]))
+        return bad_option(err, "allow", value, "not an IPv4 endpoint as 198.51.100.2:51900");
+    policy->allow_count++;
+    return 0;
+}
+
+static int take_number_option(const char *option, const char *value, unsigned long largest, unsigned long *ret_value,
+                              struct error *err)
+{
+    if (!parse_unsigned(value, largest, ret_value))
+        return bad_option(err, option, value, "not a number in range");
+    return 0;
+}
+
+static int take_link_option(struct nat_options *options, int letter, const char *option, const char *value,
+                            struct error *err)
+{
+    unsigned long number = 0;
+    int rc = 0;
+    switch (letter) {
+    case 'M':
+        return nat_mac_parse(value, &options->link.guest_mac)
+                   ? 0
+                   : bad_option(err, option, value, "not a unicast hardware address as 52:54:00:12:34:56");
+    case 'g':
+        return nat_ip_parse(value, &options->link.guest_ip) ? 0 : bad_option(err, option, value, "not an IPv4 address");
+    case 'w':
+        return nat_ip_parse(value, &options->link.gateway_ip) ? 0
+                                                              : bad_option(err, option, value, "not an IPv4 address");
+    case 'x':
+        rc = take_number_option(option, value, 32, &number, err);
+        options->link.prefix = (uint8_t)number;
+        return rc;
+    default: /* 'u': getopt gives nothing else */
+        rc = take_number_option(option, value, UINT16_MAX, &number, err);
+        options->link.mtu = (uint16_t)number;
+        return rc;
+    }
+}
+
+static int take_option(struct nat_options *options, int letter, const char *option, const char *value,
+                       struct error *err)
+{
+    unsigned long number = 0;
+    int rc = 0;
+    switch (letter) {
+    case 'l':
+        options->listen = value;
+        return 0;
+    case 'p':
+        options->peer = value;
+        return 0;
+    case 'f':
+        rc = take_number_option(option, value, 1 << 20, &number, err);
+        options->fd = (int)number;
+        return rc;
+    case 'F':
+        return strcmp(value, "dgram") == 0 ? 0 : bad_option(err, option, value, "the only framing is dgram");
+    case 'm':
+        options->has_mode = strcmp(value, nat_mode_name(NAT_MODE_FILTERED)) == 0;
+        return options->has_mode ? 0 : bad_option(err, option, value, "the only mode is filtered");
+    case 'a':
+        return take_allow(options, value, err);
+    case 'r':
+        options->report = value;
+        return 0;
+    default:
+        return take_link_option(options, letter, option, value, err);
+    }
+}
+
+static int check_options(const struct nat_options *options, struct error *err)
+{
+    if ((options->listen == NULL) == (options->fd < 0))
+        return error_set(err, -EINVAL, "give either --listen PATH or --fd N");
+    if (options->peer != NULL && options->listen == NULL)
+        return error_set(err, -EINVAL, "--peer goes with --listen");
+    if (!options->has_mode)
+        return error_set(err, -EINVAL, "--mode is missing (filtered)");
+    if (options->policy.allow_count == 0)
+        return error_set(err, -EINVAL, "--allow is missing: without an endpoint nothing could pass");
+    return 0;
+}
+
+static const struct option long_options[] = {
+    {"listen", required_argument, NULL, 'l'},
+    {"peer", required_argument, NULL, 'p'},
+    {"fd", required_argument, NULL, 'f'},
+    {"framing", required_argument, NULL, 'F'},
+    {"mode", required_argument, NULL, 'm'},
+    {"allow", required_argument, NULL, 'a'},
+    {"guest-mac", required_argument, NULL, 'M'},
+    {"guest-ip", required_argument, NULL, 'g'},
+    {"gateway-ip", required_argument, NULL, 'w'},
+    {"prefix", required_argument, NULL, 'x'},
+    {"mtu", required_argument, NULL, 'u'},
+    {"report", required_argument, NULL, 'r'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Return: 0, 1 after --help, negative with err filled. */
+static int parse_options(int argc, char **argv, struct nat_options *ret_options, struct error *err)
+{
+    *ret_options = (struct nat_options){
+        .fd = -1,
+        .report = "-",
+        .link = {.guest_ip = 0xC0A84002, .gateway_ip = 0xC0A84001, .prefix = 24, .mtu = NAT_MTU_MAX},
+        .policy = {.mode = NAT_MODE_FILTERED, .generation = 1},
+    };
+    optind = 1;
+    opterr = 0;
+    int index = 0;
+    for (int letter = 0; (letter = getopt_long(argc, argv, ":", long_options, &index)) != -1;) {
+        if (letter == 'h')
+            return 1;
+        if (letter == ':')
+            return error_set(err, -EINVAL, "%s: a value is missing", argv[optind - 1]);
+        if (letter == '?')
+            return error_set(err, -EINVAL, "%s: no such option", argv[optind - 1]);
+        int rc = take_option(ret_options, letter, long_options[index].name, optarg, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (optind < argc)
+        return error_set(err, -EINVAL, "%s: no such argument", argv[optind]);
+    return check_options(ret_options, err);
+}
+
+static int unix_address(const char *path, struct sockaddr_un *ret_address, struct error *err)
+{
+    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof ret_address->sun_path)
+        return error_set(err, -ENAMETOOLONG, "%s: a socket's path has %zu bytes at most", path,
+                         sizeof ret_address->sun_path - 1);
+    memcpy(ret_address->sun_path, path, strlen(path) + 1);
+    return 0;
+}
+
+/* A socket file whose owner has gone refuses connections: it may be replaced. Anything else at the path stays. */
+static int remove_stale(const struct sockaddr_un *address, struct error *err)
+{
+    struct stat found;
+    if (lstat(address->sun_path, &found) < 0)
+        return errno == ENOENT ? 0 : error_set(err, -errno, "%s: %s", address->sun_path, strerror(errno));
+    int probe SCOPED_FD = socket(AF_UNIX, SOCK_DGRAM, 0);
+    bool stale = S_ISSOCK(found.st_mode) && probe >= 0 &&
+                 connect(probe, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
+    if (!stale)
+        return error_set(err, -EADDRINUSE, "%s: is there already and in use, or not a socket", address->sun_path);
+    return unlink(address->sun_path) < 0 ? error_set(err, -errno, "%s: %s", address->sun_path, strerror(errno)) : 0;
+}
+
+static int set_flags(int fd, struct error *err)
+{
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return error_set(err, -errno, "descriptor %d: %s", fd, strerror(errno));
+    return 0;
+}
+
+static int listen_at(const struct nat_options *options, int *ret_fd, struct error *err)
+{
+    struct sockaddr_un address;
+    int rc = unix_address(options->listen, &address, err);
+    if (rc == 0)
+        rc = remove_stale(&address, err);
+    if (rc < 0)
+        return rc;
+    int fd SCOPED_FD = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (fd < 0)
+        return error_set(err, -errno, "unix socket: %s", strerror(errno));
+    rc = set_flags(fd, err);
+    if (rc < 0)
+        return rc;
+    mode_t before = umask(0177);
+    rc = bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+    umask(before);
+    if (rc < 0)
+        return error_set(err, rc, "%s: %s", options->listen, strerror(-rc));
+
+    struct sockaddr_un peer;
+    if (options->peer != NULL)
+        rc = unix_address(options->peer, &peer, err);
+    if (rc == 0 && options->peer != NULL && connect(fd, (const struct sockaddr *)&peer, sizeof peer) < 0)
+        rc = error_set(err, -errno, "%s: %s (the VM's socket must be there first, or leave --peer out)", options->peer,
+                       strerror(errno));
+    if (rc < 0) {
+        unlink(options->listen);
+        return rc;
+    }
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+
+static int use_fd(int fd, struct error *err)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t length = sizeof peer;
+    int type = 0;
+    socklen_t type_length = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_DGRAM)
+        return error_set(err, -EINVAL, "--fd %d: not a datagram socket", fd);
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0 || peer.ss_family != AF_UNIX)
+        return error_set(err, -EINVAL, "--fd %d: not a connected unix socket", fd);
+    return set_flags(fd, err);
+}
+
+/* ---- reports ---------------------------------------------------------------------------------------------------- */
+
+/** struct report_reader - The thread that prints reports. Owner: run_nat(). */
+struct report_reader {
+    int fd;
+    int out;
+    bool failed;
+};
+
+static json_t *violation_json(const struct nat_violation *violation)
+{
+    char mac[NAT_MAC_TEXT_BYTES];
+    char source[NAT_IP_TEXT_BYTES];
+    char destination[NAT_IP_TEXT_BYTES];
+    return json_pack(
+        "{s:i, s:s, s:s, s:b, s:I, s:i, s:i, s:s, s:s, s:i, s:s, s:i, s:i, s:I, s:i}", "serial", (int)violation->serial,
+        "code", nat_reason_name(violation->reason), "verdict", "dropped", "overflow", violation->overflow, "count",
+        (json_int_t)violation->count, "ethertype", violation->ethertype, "ip_protocol", violation->ip_protocol,
+        "source_mac", nat_mac_format(violation->source_mac, mac), "source_ip",
+        nat_ip_format(violation->source.ip, source), "source_port", violation->source.port, "destination_ip",
+        nat_ip_format(violation->destination.ip, destination), "destination_port", violation->destination.port,
+        "frame_bytes", (int)violation->frame_bytes, "policy_generation", (json_int_t)violation->policy_generation,
+        "detection_latency_us", (int)violation->detection_latency_us);
+}
+
+static json_t *report_json(const struct nat_report *report)
+{
+    switch (report->kind) {
+    case NAT_REPORT_POLICY:
+        return json_pack("{s:s, s:I}", "report", "policy", "generation", (json_int_t)report->generation);
+    case NAT_REPORT_VIOLATION:
+        return json_pack("{s:s, s:o}", "report", "violation", "violation", violation_json(&report->violation));
+    case NAT_REPORT_TUNNEL:
+        return json_pack("{s:s, s:s}", "report", "tunnel", "state", nat_tunnel_name(report->tunnel));
+    case NAT_REPORT_FAILED:
+        return json_pack("{s:s, s:s}", "report", "failed", "detail", report->text);
+    }
+    return NULL;
+}
+
+static json_t *stats_json(const struct nat_stats *stats)
+{
+    json_t *frames = json_object();
+    for (size_t i = 0; i < NAT_REASON_COUNT; i++)
+        json_object_set_new(frames, nat_reason_name((enum nat_reason)i), json_integer((json_int_t)stats->frames[i]));
+    json_t *inbound = json_object();
+    for (size_t i = 0; i < NAT_INBOUND_COUNT; i++)
+        json_object_set_new(inbound, nat_inbound_name((enum nat_inbound)i),
+                            json_integer((json_int_t)stats->inbound_packets[i]));
+    return json_pack("{s:s, s:o, s:o, s:s}", "report", "ended", "frames", frames, "inbound_packets", inbound, "tunnel",
+                     nat_tunnel_name(stats->tunnel));
+}
+
+/* Writes one line, in one write so that lines of several writers do not mix, and lets go of @line. */
+static void print_line(int out, json_t *line)
+{
+    char when[CLOCK_TEXT_BYTES];
+    char text[REPORT_LINE_BYTES];
+    if (line == NULL || json_object_set_new(line, "time", json_string(clock_format(clock_wall_ms(), when))) < 0) {
+        json_decref(line);
+        return;
+    }
+    size_t length = json_dumpb(line, text, sizeof text - 1, JSON_COMPACT);
+    json_decref(line);
+    REQUIRE(length < sizeof text);
+    text[length] = '\n';
+    /* A report that cannot be written must not stop the NAT; there is nowhere left to say so. */
+    ssize_t written = write(out, text, length + 1);
+    (void)written;
+}
+
+static void *read_reports(void *context)
+{
+    struct report_reader *reader = context;
+    struct nat_report report;
+    while (recv(reader->fd, &report, sizeof report, 0) == (ssize_t)sizeof report) {
+        print_line(reader->out, report_json(&report));
+        if (report.kind == NAT_REPORT_FAILED) {
+            reader->failed = true;
+            kill(getpid(), SIGTERM); /* wakes sigwait() in run_nat() */
+        }
+    }
+    return NULL;
+}
+
+static int open_report(const char *path, struct error *err)
+{
+    if (strcmp(path, "-") == 0)
+        return dup(STDOUT_FILENO);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd < 0 ? error_set(err, -errno, "%s: %s", path, strerror(errno)) : fd;
+}
+
+/* ---- running ---------------------------------------------------------------------------------------------------- */
+
+static void wait_for_end(void)
+{
+    sigset_t ends;
+    int got = 0;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigwait(&ends, &got);
+}
+
+static int start_nat(const struct nat_options *options, int *frame_fd, int *report_fd, struct nat **ret_nat,
+                     struct error *err)
+{
+    struct nat_config config = {
+        .frame_fd = *frame_fd,
+        .peer_known = options->listen == NULL || options->peer != NULL,
+        .report_fd = *report_fd,
+        .link = options->link,
+    };
+    int rc = nat_start(&config, ret_nat, err);
+    if (rc < 0)
+        return rc;
+    (void)fd_take(frame_fd);
+    (void)fd_take(report_fd);
+    rc = nat_apply(*ret_nat, &options->policy, err);
+    if (rc < 0)
+        nat_stop(*ret_nat, NULL);
+    return rc;
+}
+
+static int serve_frames(const struct nat_options *options, int *frame_fd, int out, struct error *err)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
+        return error_set(err, -errno, "report socket: %s", strerror(errno));
+    int reader_end SCOPED_FD = ends[0];
+    int nat_end SCOPED_FD = ends[1];
+    struct nat *nat = NULL;
+    int rc = start_nat(options, frame_fd, &nat_end, &nat, err);
+    if (rc < 0)
+        return rc;
+    struct report_reader reader = {.fd = reader_end, .out = out};
+    pthread_t thread;
+    rc = -pthread_create(&thread, NULL, read_reports, &reader);
+    if (rc < 0) {
+        nat_stop(nat, NULL);
+        return error_set(err, rc, "cannot start a thread: %s", strerror(-rc));
+    }
+    wait_for_end();
+    struct nat_stats stats;
+    nat_stop(nat, &stats);
+    shutdown(reader_end, SHUT_RDWR); /* after what is queued, recv() in the reader yields 0 */
+    pthread_join(thread, NULL);
+    print_line(out, stats_json(&stats));
+    return reader.failed ? error_set(err, -EIO, "the NAT could not go on; see the last report") : 0;
+}
+
+static int run_nat(const struct nat_options *options, struct error *err)
+{
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &ends, NULL); /* before any thread, so that sigwait() alone takes them */
+
+    int out SCOPED_FD = open_report(options->report, err);
+    if (out < 0)
+        return out;
+    int frame_fd SCOPED_FD = options->fd;
+    int rc = options->listen != NULL ? listen_at(options, &frame_fd, err) : use_fd(options->fd, err);
+    if (rc < 0)
+        return rc;
+    rc = serve_frames(options, &frame_fd, out, err);
+    if (options->listen != NULL)
+        unlink(options->listen);
+    return rc;
+}
+
+int command_nat(int argc, char **argv)
+{
+    struct nat_options options;
+    struct error err = {0};
+    int rc = parse_options(argc, argv, &options, &err);
+    if (rc == 1) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (rc < 0) {
+        fprintf(stderr, "omertad nat: %s\nTry: omertad nat --help\n", err.message);
+        return 2;
+    }
+    rc = run_nat(&options, &err);
+    if (rc < 0) {
+        fprintf(stderr, "omertad nat: %s\n", err.message);
+        return rc == -EINVAL ? 2 : 1;
+    }
+    return 0;
+}

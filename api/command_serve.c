@@ -1,0 +1,197 @@
+/* The daemon. Opened in this order and closed in the reverse: folders, store, recovery, machines, listeners, HTTP. The
+ * store comes first because its lock keeps a second daemon away from the sockets. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "api/command.h"
+#include "api/http.h"
+#include "api/lease_event.h"
+#include "api/options.h"
+#include "base/clock.h"
+#include "base/scope.h"
+
+static const char usage[] =
+    "usage: omertad [serve] [OPTION...]\n"
+    "\n"
+    "  --config FILE       configuration, JSON (default: $XDG_CONFIG_HOME/omertad/omertad.json when it is there)\n"
+    "  --data DIR          database, token, images (default: $XDG_DATA_HOME/omertad)\n"
+    "  --runtime DIR       sockets and seed volumes (default: $XDG_RUNTIME_DIR/omertad, or DATA/run)\n"
+    "  --images DIR        guest images (default: DATA/images)\n"
+    "  --listen ADDR:PORT  loopback address for HTTP (default: 127.0.0.1:8470; port 0 lets the system choose)\n"
+    "  --allow-root        run as root all the same\n"
+    "\n"
+    "Logs to stderr. SIGTERM or SIGINT ends every machine, then the daemon.\n"
+    "Exit code: 0 ended as asked, 1 it failed, 2 the command line or the configuration is wrong.\n";
+
+enum {
+    PATH_BYTES = CONFIG_PATH_BYTES + 32, /* a folder of ours and a file name */
+};
+
+/* Everything that the daemon holds; each part is there or NULL. */
+struct daemon {
+    const struct config *config;
+    struct log log;
+    struct token token;
+    struct store *store;
+    struct lease_service service;
+    struct api api;
+    struct http *http;
+    char socket_path[PATH_BYTES];
+    struct listen_address tcp;
+};
+
+static int open_store(struct daemon *daemon, struct error *err)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/omertad.db", daemon->config->paths.data);
+    int result = store_open(path, &daemon->store, err);
+    if (result == 0)
+        lease_service_init(&daemon->service, daemon->store, &daemon->log, &daemon->config->capacity);
+    return result;
+}
+
+static int open_machines(struct daemon *daemon, struct error *err)
+{
+    const struct config *config = daemon->config;
+    const struct vmm_config machines = {
+        .image_dir = config->paths.images,
+        .runtime_dir = config->paths.runtime,
+        .cache_dir = config->paths.data,
+        .qemu = config->hypervisor.qemu,
+        .kvm_device = config->hypervisor.kvm_device,
+        .boot_watchdog_ms = config->hypervisor.boot_watchdog_ms,
+        .start_timeout_ms = config->hypervisor.start_timeout_ms,
+        .powerdown_ms = config->hypervisor.powerdown_ms,
+        .log = &daemon->log,
+        .on_event = lease_event,
+        .context = &daemon->service,
+    };
+    struct vmm *vmm = NULL;
+    int result = vmm_open(&machines, &vmm, err);
+    if (result == 0)
+        lease_service_attach(&daemon->service, vmm);
+    return result;
+}
+
+static int open_http(struct daemon *daemon, struct error *err)
+{
+    const struct config *config = daemon->config;
+    snprintf(daemon->socket_path, sizeof daemon->socket_path, "%s/omertad.sock", config->paths.runtime);
+    daemon->tcp = config->listen.tcp;
+    int unix_fd SCOPED_FD = listen_unix(daemon->socket_path, err);
+    if (unix_fd < 0)
+        return unix_fd;
+    int tcp_fd SCOPED_FD = config->listen.tcp_enabled ? listen_tcp(&daemon->tcp, err) : -1;
+    if (config->listen.tcp_enabled && tcp_fd < 0)
+        return tcp_fd;
+
+    daemon->api = (struct api){.config = config,
+                               .log = &daemon->log,
+                               .store = daemon->store,
+                               .service = &daemon->service,
+                               .verifying = ATOMIC_FLAG_INIT,
+                               .started_ms = clock_wall_ms()};
+    const struct http_config http = {.routes = route_table,
+                                     .context = &daemon->api,
+                                     .token = &daemon->token,
+                                     .unix_fd = unix_fd,
+                                     .tcp_fd = tcp_fd,
+                                     .tcp = daemon->tcp};
+    int result = http_start(&http, &daemon->http, err);
+    if (result == 0) {
+        fd_take(&unix_fd);
+        fd_take(&tcp_fd);
+    }
+    return result;
+}
+
+static int open_all(struct daemon *daemon, struct error *err)
+{
+    int result;
+    if ((result = config_prepare_dirs(daemon->config, err)) < 0 ||
+        (result = token_open(daemon->config->paths.data, &daemon->token, err)) < 0 ||
+        (result = open_store(daemon, err)) < 0 || (result = lease_service_recover(&daemon->service, err)) < 0 ||
+        (result = open_machines(daemon, err)) < 0 || (result = open_http(daemon, err)) < 0)
+        return result;
+    return 0;
+}
+
+static void close_all(struct daemon *daemon)
+{
+    if (daemon->store != NULL) {
+        /* Machines first, while the API still answers what becomes of them. */
+        vmm_close(lease_service_detach(&daemon->service));
+        http_stop(daemon->http);
+        if (daemon->http != NULL)
+            unlink(daemon->socket_path);
+        lease_service_done(&daemon->service);
+    }
+    store_close(daemon->store);
+}
+
+static void say_started(const struct daemon *daemon)
+{
+    char host[LISTEN_HOST_BYTES];
+    char url[LISTEN_TEXT_BYTES + 8] = "off";
+    if (daemon->config->listen.tcp_enabled)
+        snprintf(url, sizeof url, "http://%s:%u", listen_host(&daemon->tcp, host), (unsigned)daemon->tcp.port);
+    log_line(&daemon->log, LOG_INFO, "daemon.started", "version=%s socket=%s url=%s data=%s token_file=%s/token",
+             OMERTAD_VERSION, daemon->socket_path, url, daemon->config->paths.data, daemon->config->paths.data);
+}
+
+static int run(const struct config *config)
+{
+    struct daemon daemon = {.config = config, .log = {.fd = STDERR_FILENO, .least = LOG_INFO}};
+    struct error err = {0};
+    /* Blocked before there are threads, so that every thread leaves them to sigwait() below. */
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &ending, NULL);
+
+    int exit_code = COMMAND_OK;
+    if (open_all(&daemon, &err) < 0) {
+        log_line(&daemon.log, LOG_ERROR, "daemon.failed", "cause=\"%s\"", err.message);
+        exit_code = COMMAND_FAILED;
+    } else {
+        int signal_number = 0;
+        say_started(&daemon);
+        sigwait(&ending, &signal_number);
+        log_line(&daemon.log, LOG_INFO, "daemon.ending", "signal=%d", signal_number);
+    }
+    close_all(&daemon);
+    log_line(&daemon.log, LOG_INFO, "daemon.ended", "exit_code=%d", exit_code);
+    return exit_code;
+}
+
+int command_serve(int argc, char **argv)
+{
+    struct options options;
+    if (!options_read(argc, argv, "cdrilR", &options))
+        return COMMAND_USAGE;
+    if (options.help) {
+        fputs(usage, stdout);
+        return COMMAND_OK;
+    }
+    if (options.operand_count > 0) {
+        fprintf(stderr, "omertad: serve takes no operand \"%s\"\n", options.operands[0]);
+        return COMMAND_USAGE;
+    }
+    if (geteuid() == 0 && !options.allow_root) {
+        fputs("omertad: refusing to run as root: nothing here needs it. Use an ordinary user, or --allow-root.\n",
+              stderr);
+        return COMMAND_USAGE;
+    }
+    struct config config;
+    struct error err = {0};
+    if (config_load(&options.overrides, &config, &err) < 0) {
+        fprintf(stderr, "omertad: %s\n", err.message);
+        return COMMAND_USAGE;
+    }
+    return run(&config);
+}

@@ -1,0 +1,37 @@
+/* Rows and counters as the API's JSON. Each function returns a new tree that the caller owns, or NULL without memory. */
+#ifndef API_ENCODE_H
+#define API_ENCODE_H
+
+#include <jansson.h>
+
+#include "store/store.h"
+#include "vmm/vmm.h"
+
+/** encode_time() - RFC 3339, or null for 0. Thread: any */
+json_t *encode_time(uint64_t unix_ms);
+
+/** encode_lease() - A lease. Thread: any */
+json_t *encode_lease(const struct store_lease *lease);
+
+/** encode_termination() - How a lease ended, with what is needed to know which. Thread: any */
+json_t *encode_termination(const struct store_lease *lease);
+
+/** encode_violation() - A violation. Thread: any */
+json_t *encode_violation(const struct store_violation *violation);
+
+/** encode_event() - An event. Thread: any */
+json_t *encode_event(const struct store_event *event);
+
+/** encode_peer() - A WireGuard peer and its tunnel. Thread: any */
+json_t *encode_peer(const struct store_peer *peer);
+
+/** encode_stats() - Counters of a lease's NAT. @mono_ms, @wall_ms: the same moment on both clocks. Thread: any */
+json_t *encode_stats(const struct nat_stats *stats, uint64_t mono_ms, uint64_t wall_ms);
+
+/** encode_image() - An image's manifest. Thread: any */
+json_t *encode_image(const struct vmm_image *image);
+
+/** encode_resources() - What a machine has, or what of it is used. Thread: any */
+json_t *encode_resources(const struct store_resources *resources);
+
+#endif

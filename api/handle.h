@@ -1,0 +1,37 @@
+/* The handlers of the route table. Each takes `struct api *` as its context and follows route_handler. */
+#ifndef API_HANDLE_H
+#define API_HANDLE_H
+
+#include "api/request.h"
+#include "api/response.h"
+
+void handle_lease_create(void *context, const struct request *request, struct response *response);
+void handle_lease_list(void *context, const struct request *request, struct response *response);
+void handle_lease_get(void *context, const struct request *request, struct response *response);
+void handle_lease_delete(void *context, const struct request *request, struct response *response);
+void handle_lease_stats(void *context, const struct request *request, struct response *response);
+void handle_lease_console(void *context, const struct request *request, struct response *response);
+
+void handle_lease_violations(void *context, const struct request *request, struct response *response);
+void handle_event_list(void *context, const struct request *request, struct response *response);
+void handle_violation_list(void *context, const struct request *request, struct response *response);
+void handle_violation_get(void *context, const struct request *request, struct response *response);
+void handle_termination_list(void *context, const struct request *request, struct response *response);
+void handle_peer_list(void *context, const struct request *request, struct response *response);
+void handle_peer_get(void *context, const struct request *request, struct response *response);
+
+void handle_image_list(void *context, const struct request *request, struct response *response);
+void handle_image_get(void *context, const struct request *request, struct response *response);
+void handle_image_verify(void *context, const struct request *request, struct response *response);
+
+void handle_node(void *context, const struct request *request, struct response *response);
+void handle_healthz(void *context, const struct request *request, struct response *response);
+void handle_readyz(void *context, const struct request *request, struct response *response);
+
+void handle_openapi(void *context, const struct request *request, struct response *response);
+void handle_problem_text(void *context, const struct request *request, struct response *response);
+void handle_page(void *context, const struct request *request, struct response *response);
+void handle_script(void *context, const struct request *request, struct response *response);
+void handle_style(void *context, const struct request *request, struct response *response);
+
+#endif

@@ -1,0 +1,237 @@
+/* Leases: what an orchestrator asks for and gives back. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "api/decode.h"
+#include "api/encode.h"
+#include "api/handle.h"
+#include "api/lease_request.h"
+#include "api/page.h"
+#include "api/problem.h"
+#include "base/clock.h"
+
+enum {
+    ETAG_BYTES = 24, /* a quoted 64-bit number */
+};
+
+static const char *etag_of(const struct store_lease *lease, char ret_text[static ETAG_BYTES])
+{
+    snprintf(ret_text, ETAG_BYTES, "\"%llu\"", (unsigned long long)lease->generation);
+    return ret_text;
+}
+
+/* Whether a list of entity tags names this one. @weak: W/"1" counts as "1" (RFC 9110 section 8.8.3.2). */
+static bool etag_listed(const char *list, const char *etag, bool weak)
+{
+    size_t length = strlen(etag);
+    for (const char *at = list; *at != '\0';) {
+        at += strspn(at, " \t,");
+        if (weak && strncmp(at, "W/", 2) == 0)
+            at += 2;
+        size_t word = strcspn(at, " \t,");
+        if ((word == 1 && *at == '*') || (word == length && memcmp(at, etag, length) == 0))
+            return true;
+        at += word;
+    }
+    return false;
+}
+
+static void respond_lease(struct response *response, unsigned status, const struct store_lease *lease)
+{
+    char etag[ETAG_BYTES];
+    response_json(response, status, encode_lease(lease));
+    response_header(response, "ETag", "%s", etag_of(lease, etag));
+}
+
+/* The {id} of the path. An id of another form names no lease. */
+static bool take_id(const struct request *request, struct response *response, struct id *ret_id)
+{
+    const char *text = request->parameters[0];
+    if (id_parse(text, strlen(text), ret_id))
+        return true;
+    problem_respond(response, request, PROBLEM_LEASE_NOT_FOUND, "A lease's id is a UUID in lower case.");
+    return false;
+}
+
+/* The lease of the path. */
+static bool take_lease(struct api *api, const struct request *request, struct response *response, struct id *ret_id,
+                       struct store_lease *ret_lease)
+{
+    struct error err = {0};
+    if (!take_id(request, response, ret_id))
+        return false;
+    if (store_lease_get(api->store, ret_id->text, ret_lease, &err) == 0)
+        return true;
+    problem_respond_error(response, request, &err, ret_id->text, api->log);
+    return false;
+}
+
+/* ---- create ---------------------------------------------------------------------------------------------------- */
+
+static int read_offer(const struct api *api, struct lease_offer *ret_offer, struct error *err)
+{
+    *ret_offer = (struct lease_offer){
+        .image_dir = api->config->paths.images,
+        .capacity = api->config->capacity,
+        .mode = api->config->network.mode,
+        .allow_private_endpoints = api->config->network.allow_private_endpoints,
+    };
+    return own_addresses_read(&ret_offer->own, err);
+}
+
+static void create_from(struct api *api, json_t *tree, const struct request *request, struct response *response)
+{
+    struct error err = {0};
+    struct lease_offer offer;
+    struct decode_errors errors = {0};
+    struct lease_request asked;
+    struct store_lease lease;
+    if (read_offer(api, &offer, &err) < 0) {
+        problem_respond_error(response, request, &err, NULL, api->log);
+        return;
+    }
+    lease_request_decode(tree, &offer, &errors, &asked);
+    if (errors.count > 0) {
+        problem_respond_invalid(response, request, &errors);
+    } else if (lease_service_create(api->service, &asked, &lease, &err) < 0) {
+        problem_respond_error(response, request, &err, NULL, api->log);
+    } else {
+        respond_lease(response, 202, &lease);
+        response_header(response, "Location", "/v1/leases/%s", lease.id.text);
+    }
+    lease_request_done(&asked);
+}
+
+void handle_lease_create(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct decode_errors errors = {0};
+    json_t *tree = NULL;
+    int parsed = decode_parse(request->body, request->body_bytes, &errors, &tree, &err);
+    if (errors.count > 0) {
+        problem_respond_invalid(response, request, &errors);
+    } else if (parsed == -EINVAL) {
+        problem_respond(response, request, PROBLEM_MALFORMED_JSON, "%s", err.message);
+    } else if (parsed < 0) {
+        problem_respond_error(response, request, &err, NULL, api->log);
+    } else {
+        create_from(api, tree, request, response);
+        json_decref(tree);
+    }
+}
+
+/* ---- read and release ------------------------------------------------------------------------------------------ */
+
+static int add_lease(void *context, const struct store_lease *lease)
+{
+    return page_add(context, encode_lease(lease), lease->id.text);
+}
+
+void handle_lease_list(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_filter filter;
+    struct page page;
+    enum lease_state state;
+    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
+        return;
+    filter.state = request_query(request, "state");
+    filter.mode = request_query(request, "mode");
+    if ((filter.state != NULL && !lease_state_parse(filter.state, &state)) ||
+        (filter.mode != NULL && strcmp(filter.mode, nat_mode_name(NAT_MODE_FILTERED)) != 0)) {
+        page_drop(&page);
+        problem_respond(response, request, PROBLEM_QUERY_INVALID,
+                        "state must be a lease's state, and mode \"filtered\".");
+        return;
+    }
+    int result = store_lease_list(api->store, &filter, add_lease, &page, &err);
+    if (result < 0 && !page.failed) {
+        page_drop(&page);
+        problem_respond_error(response, request, &err, NULL, api->log);
+        return;
+    }
+    page_finish(&page, response, false);
+}
+
+void handle_lease_get(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct id id;
+    struct store_lease lease;
+    char etag[ETAG_BYTES];
+    if (!take_lease(api, request, response, &id, &lease))
+        return;
+    if (request->if_none_match != NULL && etag_listed(request->if_none_match, etag_of(&lease, etag), true)) {
+        response_empty(response, 304);
+        response_header(response, "ETag", "%s", etag);
+        return;
+    }
+    respond_lease(response, 200, &lease);
+}
+
+void handle_lease_delete(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct id id;
+    struct store_lease lease;
+    char etag[ETAG_BYTES];
+    if (!take_lease(api, request, response, &id, &lease))
+        return;
+    if (request->if_match != NULL && !etag_listed(request->if_match, etag_of(&lease, etag), false)) {
+        problem_respond(response, request, PROBLEM_PRECONDITION_FAILED, "The lease's generation is %s.", etag);
+        return;
+    }
+    if (lease_service_release(api->service, id.text, &lease, &err) < 0)
+        problem_respond_error(response, request, &err, id.text, api->log);
+    else
+        respond_lease(response, lease_is_final(lease.state) ? 200 : 202, &lease);
+}
+
+/* ---- stats and console ----------------------------------------------------------------------------------------- */
+
+void handle_lease_stats(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct id id;
+    struct store_lease lease;
+    struct nat_stats stats;
+    if (!take_lease(api, request, response, &id, &lease))
+        return;
+    int result = lease_service_stats(api->service, &id, &stats);
+    if (result == -ESHUTDOWN)
+        problem_respond(response, request, PROBLEM_SHUTTING_DOWN, "%s", "");
+    else if (result < 0)
+        problem_respond(response, request, PROBLEM_MACHINE_ABSENT, "The lease is %s.", lease_state_name(lease.state));
+    else
+        response_json(response, 200, encode_stats(&stats, clock_monotonic_ms(), clock_wall_ms()));
+}
+
+void handle_lease_console(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct id id;
+    struct store_lease lease;
+    uint64_t offset = 0;
+    if (!take_lease(api, request, response, &id, &lease))
+        return;
+    uint8_t *bytes = malloc(VMM_CONSOLE_BYTES);
+    if (bytes == NULL) {
+        response_json(response, 200, NULL);
+        return;
+    }
+    int64_t length = lease_service_console(api->service, &id, bytes, VMM_CONSOLE_BYTES, &offset, &err);
+    if (length < 0) {
+        free(bytes);
+        problem_respond_error(response, request, &err, id.text, api->log);
+        return;
+    }
+    response_take(response, 200, "text/plain; charset=utf-8", bytes, (size_t)length, free);
+    response_header(response, "Omertad-Console-Offset", "%llu", (unsigned long long)offset);
+}

@@ -1,0 +1,167 @@
+/* What has happened: events, violations, terminations, and the peers of leases. */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "api/encode.h"
+#include "api/handle.h"
+#include "api/page.h"
+#include "api/problem.h"
+
+static void finish_list(struct api *api, const struct request *request, struct response *response, struct page *page,
+                        int result, const struct error *err, bool always_cursor)
+{
+    if (result < 0 && !page->failed) {
+        page_drop(page);
+        problem_respond_error(response, request, err, NULL, api->log);
+        return;
+    }
+    page_finish(page, response, always_cursor);
+}
+
+/* ---- events ---------------------------------------------------------------------------------------------------- */
+
+static int add_event(void *context, const struct store_event *event)
+{
+    char cursor[PAGE_CURSOR_BYTES];
+    snprintf(cursor, sizeof cursor, "%llu", (unsigned long long)event->sequence);
+    return page_add(context, encode_event(event), cursor);
+}
+
+void handle_event_list(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_filter filter;
+    struct page page;
+    if (!page_begin(request, response, PAGE_CURSOR_SEQUENCE, &filter, &page))
+        return;
+    int result = store_event_list(api->store, &filter, add_event, &page, &err);
+    finish_list(api, request, response, &page, result, &err, true);
+}
+
+/* ---- violations ------------------------------------------------------------------------------------------------ */
+
+static int add_violation(void *context, const struct store_violation *violation)
+{
+    return page_add(context, encode_violation(violation), violation->id.text);
+}
+
+static void list_violations(struct api *api, const struct request *request, struct response *response,
+                            const char *lease_id)
+{
+    struct error err = {0};
+    struct store_filter filter;
+    struct page page;
+    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
+        return;
+    if (lease_id != NULL)
+        filter.lease_id = lease_id;
+    int result = store_violation_list(api->store, &filter, add_violation, &page, &err);
+    finish_list(api, request, response, &page, result, &err, false);
+}
+
+void handle_violation_list(void *context, const struct request *request, struct response *response)
+{
+    list_violations(context, request, response, NULL);
+}
+
+void handle_lease_violations(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_lease lease;
+    const char *id = request->parameters[0];
+    struct id parsed;
+    if (!id_parse(id, strlen(id), &parsed))
+        problem_respond(response, request, PROBLEM_LEASE_NOT_FOUND, "A lease's id is a UUID in lower case.");
+    else if (store_lease_get(api->store, id, &lease, &err) < 0)
+        problem_respond_error(response, request, &err, id, api->log);
+    else
+        list_violations(api, request, response, id);
+}
+
+void handle_violation_get(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_violation violation;
+    const char *id = request->parameters[0];
+    struct id parsed;
+    if (!id_parse(id, strlen(id), &parsed))
+        problem_respond(response, request, PROBLEM_VIOLATION_NOT_FOUND, "A violation's id is a UUID in lower case.");
+    else if (store_violation_get(api->store, id, &violation, &err) < 0)
+        problem_respond_error(response, request, &err, NULL, api->log);
+    else
+        response_json(response, 200, encode_violation(&violation));
+}
+
+/* ---- terminations ---------------------------------------------------------------------------------------------- */
+
+static int add_termination(void *context, const struct store_lease *lease)
+{
+    return page_add(context, encode_termination(lease), lease->id.text);
+}
+
+void handle_termination_list(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_filter filter;
+    struct page page;
+    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
+        return;
+    int result = store_termination_list(api->store, &filter, add_termination, &page, &err);
+    finish_list(api, request, response, &page, result, &err, false);
+}
+
+/* ---- peers ----------------------------------------------------------------------------------------------------- */
+
+static int add_peer(void *context, const struct store_peer *peer)
+{
+    return page_add(context, encode_peer(peer), peer->lease_id.text);
+}
+
+void handle_peer_list(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_filter filter;
+    struct page page;
+    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
+        return;
+    int result = store_peer_list(api->store, &filter, add_peer, &page, &err);
+    finish_list(api, request, response, &page, result, &err, false);
+}
+
+/* A public key as it stands in a path: base64url with or without padding, or base64. */
+static bool take_public_key(const char *text, char ret_key[static VMM_KEY_TEXT_BYTES])
+{
+    static const int variants[] = {sodium_base64_VARIANT_URLSAFE_NO_PADDING, sodium_base64_VARIANT_URLSAFE,
+                                   sodium_base64_VARIANT_ORIGINAL};
+    uint8_t key[VMM_KEY_BYTES];
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        size_t length = 0;
+        if (sodium_base642bin(key, sizeof key, text, strlen(text), NULL, &length, NULL, variants[i]) == 0 &&
+            length == sizeof key) {
+            vmm_key_format(key, ret_key);
+            return true;
+        }
+    }
+    return false;
+}
+
+void handle_peer_get(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct error err = {0};
+    struct store_peer peer;
+    char key[VMM_KEY_TEXT_BYTES];
+    if (!take_public_key(request->parameters[0], key))
+        problem_respond(response, request, PROBLEM_PEER_NOT_FOUND, "This is not a WireGuard public key.");
+    else if (store_peer_get(api->store, key, &peer, &err) < 0)
+        problem_respond_error(response, request, &err, NULL, api->log);
+    else
+        response_json(response, 200, encode_peer(&peer));
+}

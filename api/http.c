@@ -1,0 +1,334 @@
+/* libmicrohttpd 0.9.75 and what it leaves to its user:
+ *
+ * - It takes the last of repeated Content-Length headers: admission_decide() refuses repetitions.
+ * - Its timeout counts silence alone: deadlines.c limits the whole time of a request.
+ * - It decodes the URL before the handler sees it: the raw target is kept from the URI callback instead.
+ * - A response queued before the body was read is safe for POST and PUT only; for other methods with a body the state
+ *   machine waits for bytes that nobody takes. There the body is read and thrown away first.
+ * - A response cannot be queued between two pieces of a body: one that grows too large is thrown away up to a limit, and
+ *   answered at its end. */
+#include "api/http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "api/admission.h"
+#include "api/deadline.h"
+#include "api/problem.h"
+#include "base/clock.h"
+#include "base/scope.h"
+
+_Static_assert(2 * HTTP_CONNECTIONS_MAX <= DEADLINE_SLOTS, "every connection has a deadline");
+
+/* One listening socket with its thread pool. */
+struct listener {
+    struct http *http;
+    struct admission admission;
+    struct MHD_Daemon *daemon;
+};
+
+struct http {
+    void *context;
+    struct deadlines *deadlines;
+    struct token_limiter limiter;
+    struct listener unix_listener;
+    struct listener tcp_listener;
+};
+
+/* One request and its response; from the request line to NOTIFY_COMPLETED. */
+struct exchange {
+    char target[REQUEST_TARGET_BYTES + 1]; /* one byte more than allowed, so that too long is seen */
+    bool admitted;                         /* admission has decided */
+    bool must_close;
+    const struct route *route; /* NULL: the response is there already */
+    size_t discarded;
+    struct header_fields fields;
+    struct request request;
+    struct response response;
+    uint8_t *body;
+    size_t body_capacity;
+};
+
+/* ---- life of an exchange --------------------------------------------------------------------------------------- */
+
+static void *exchange_begin(void *context, const char *uri, struct MHD_Connection *connection)
+{
+    (void)context;
+    (void)connection;
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (exchange != NULL)
+        snprintf(exchange->target, sizeof exchange->target, "%s", uri);
+    return exchange; /* NULL: answer() drops the connection */
+}
+
+static void exchange_free(struct exchange *exchange)
+{
+    if (exchange == NULL)
+        return;
+    /* Bodies carry preshared keys. */
+    if (exchange->body != NULL)
+        sodium_memzero(exchange->body, exchange->body_capacity);
+    free(exchange->body);
+    response_done(&exchange->response);
+    free(exchange);
+}
+
+static int slot_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    /* Slots are kept as 1 and up, because NULL means that there is none. */
+    return info == NULL || info->socket_context == NULL ? -1 : (int)(intptr_t)info->socket_context - 1;
+}
+
+static void exchange_end(void *context, struct MHD_Connection *connection, void **exchange,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)code;
+    const struct listener *listener = context;
+    exchange_free(*exchange);
+    *exchange = NULL;
+    deadlines_extend(listener->http->deadlines, slot_of(connection),
+                     clock_monotonic_ms() + UINT64_C(1000) * HTTP_IDLE_S + DEADLINE_REQUEST_MS);
+}
+
+static void connection_notice(void *context, struct MHD_Connection *connection, void **socket_context,
+                              enum MHD_ConnectionNotificationCode code)
+{
+    const struct listener *listener = context;
+    struct deadlines *deadlines = listener->http->deadlines;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        deadlines_remove(deadlines, (int)(intptr_t)*socket_context - 1);
+        return;
+    }
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int slot = deadlines_add(deadlines, info->connect_fd, clock_monotonic_ms() + DEADLINE_REQUEST_MS);
+    *socket_context = (void *)(intptr_t)(slot + 1);
+}
+
+/* ---- request --------------------------------------------------------------------------------------------------- */
+
+static enum MHD_Result take_header(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    header_fields_add(context, name, value);
+    return MHD_YES;
+}
+
+/* uid of a unix socket's other end; one that is nobody's when it cannot be told. */
+static uint32_t peer_uid(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+#ifdef SO_PEERCRED
+    struct ucred credentials;
+    socklen_t length = sizeof credentials;
+    if (getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0)
+        return credentials.uid;
+#else
+    uid_t uid;
+    gid_t gid;
+    if (getpeereid(info->connect_fd, &uid, &gid) == 0)
+        return uid;
+#endif
+    return UINT32_MAX;
+}
+
+static void admit(const struct listener *listener, struct MHD_Connection *connection, const char *method,
+                  struct exchange *exchange)
+{
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, take_header, &exchange->fields);
+    exchange->request.method = request_method_parse(method);
+    uint32_t uid = listener->admission.check_peer ? peer_uid(connection) : 0;
+    struct admitted admitted = admission_decide(&listener->admission, exchange->target, &exchange->fields, uid,
+                                                &exchange->request, &exchange->response);
+    exchange->route = admitted.route;
+    exchange->must_close = admitted.must_close;
+    exchange->admitted = true;
+}
+
+/* Add one piece to the body. Return: false when the connection has to be cut. */
+static bool take_body(struct exchange *exchange, const char *bytes, size_t length)
+{
+    struct request *request = &exchange->request;
+    if (exchange->route != NULL && length > REQUEST_BODY_BYTES - request->body_bytes) {
+        exchange->route = NULL;
+        problem_respond(&exchange->response, request, PROBLEM_BODY_TOO_LARGE, "The body may have %d bytes.",
+                        REQUEST_BODY_BYTES);
+    }
+    if (exchange->route == NULL) {
+        exchange->must_close = true;
+        exchange->discarded += length;
+        return exchange->discarded <= HTTP_DISCARD_BYTES;
+    }
+    if (exchange->body == NULL) {
+        /* Once and whole: a body that moved while it grew would leave copies of its secrets behind. */
+        exchange->body = malloc(REQUEST_BODY_BYTES);
+        exchange->body_capacity = REQUEST_BODY_BYTES;
+        if (exchange->body == NULL)
+            return false;
+        request->body = exchange->body;
+    }
+    memcpy(exchange->body + request->body_bytes, bytes, length);
+    request->body_bytes += length;
+    return true;
+}
+
+/* ---- response -------------------------------------------------------------------------------------------------- */
+
+static const char *const every_response[][2] = {
+    {"Cache-Control", "no-store"},
+    {"X-Content-Type-Options", "nosniff"},
+    {"X-Frame-Options", "DENY"},
+    {"Referrer-Policy", "no-referrer"},
+    {"Cross-Origin-Resource-Policy", "same-origin"},
+    {"Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+};
+
+static struct MHD_Response *build_response(struct response *response)
+{
+    void *bytes = (void *)(uintptr_t)response->body;
+    if (response->release == NULL)
+        return MHD_create_response_from_buffer(response->body_bytes, bytes, MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *built =
+        MHD_create_response_from_buffer_with_free_callback(response->body_bytes, bytes, response->release);
+    if (built != NULL)
+        response->release = NULL; /* the library frees it now */
+    return built;
+}
+
+static enum MHD_Result send_response(struct MHD_Connection *connection, struct exchange *exchange)
+{
+    struct response *response = &exchange->response;
+    struct MHD_Response *built = build_response(response);
+    if (built == NULL)
+        return MHD_NO;
+    for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
+        MHD_add_response_header(built, every_response[i][0], every_response[i][1]);
+    if (response->content_type != NULL)
+        MHD_add_response_header(built, "Content-Type", response->content_type);
+    for (size_t i = 0; i < response->header_count; i++)
+        MHD_add_response_header(built, response->headers[i].name, response->headers[i].value);
+    if (exchange->must_close)
+        MHD_add_response_header(built, "Connection", "close");
+    enum MHD_Result result = MHD_queue_response(connection, response->status, built);
+    MHD_destroy_response(built);
+    return result;
+}
+
+/* A client that still sends when the connection closes may never read the answer, so a body of a bearable length is
+ * read first and thrown away. */
+static bool may_answer_early(const struct exchange *exchange)
+{
+    enum request_method method = exchange->request.method;
+    const char *length = exchange->fields.content_length;
+    return (method == REQUEST_POST || method == REQUEST_PUT) && length != NULL &&
+           strtoull(length, NULL, 10) > HTTP_DISCARD_BYTES;
+}
+
+/* The library's access handler: first with the headers, then with each piece of a body, then at the end. */
+static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *url, const char *method,
+                              const char *version, const char *upload, size_t *upload_bytes, void **state)
+{
+    (void)url;
+    (void)version;
+    const struct listener *listener = context;
+    struct exchange *exchange = *state;
+    if (exchange == NULL)
+        return MHD_NO;
+    if (!exchange->admitted) {
+        admit(listener, connection, method, exchange);
+        bool has_body = header_fields_have_body(&exchange->fields);
+        if (exchange->route != NULL || !has_body)
+            return MHD_YES;
+        exchange->must_close = true;
+        return may_answer_early(exchange) ? send_response(connection, exchange) : MHD_YES;
+    }
+    if (*upload_bytes > 0) {
+        bool taken = take_body(exchange, upload, *upload_bytes);
+        *upload_bytes = 0;
+        return taken ? MHD_YES : MHD_NO;
+    }
+    if (exchange->route != NULL)
+        exchange->route->handler(listener->http->context, &exchange->request, &exchange->response);
+    return send_response(connection, exchange);
+}
+
+/* ---- server ---------------------------------------------------------------------------------------------------- */
+
+static void own_names(struct admission *admission, const struct listen_address *address)
+{
+    char host[LISTEN_HOST_BYTES];
+    const char *const hosts[] = {listen_host(address, host), "localhost"};
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
+        snprintf(admission->names[admission->name_count++], ADMISSION_NAME_BYTES, "%s:%u", hosts[i],
+                 (unsigned)address->port);
+    if (address->port == 80) /* clients leave HTTP's own port out */
+        snprintf(admission->names[admission->name_count++], ADMISSION_NAME_BYTES, "%s", hosts[0]);
+}
+
+static int start_listener(struct listener *listener, int fd, struct error *err)
+{
+    listener->daemon = MHD_start_daemon(
+        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, answer, listener, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_THREAD_POOL_SIZE, (unsigned)HTTP_THREADS, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEADER_BYTES * 2, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, listener, MHD_OPTION_NOTIFY_COMPLETED, exchange_end, listener,
+        MHD_OPTION_NOTIFY_CONNECTION, connection_notice, listener, MHD_OPTION_END);
+    if (listener->daemon == NULL)
+        return error_set(err, -EIO, "The HTTP library did not start: %s.", strerror(errno));
+    return 0;
+}
+
+/* Take a listening socket back from the library, so that it stays the caller's after a failure. */
+static void stop_listener(struct listener *listener, bool keep_fd)
+{
+    if (listener->daemon == NULL)
+        return;
+    MHD_socket fd = keep_fd ? MHD_quiesce_daemon(listener->daemon) : MHD_INVALID_SOCKET;
+    (void)fd;
+    MHD_stop_daemon(listener->daemon);
+    listener->daemon = NULL;
+}
+
+int http_start(const struct http_config *config, struct http **ret_http, struct error *err)
+{
+    struct http *http = calloc(1, sizeof *http);
+    if (http == NULL)
+        return error_set(err, -ENOMEM, "There is no memory for the HTTP server.");
+    http->context = config->context;
+    token_limiter_init(&http->limiter);
+    const struct admission common = {.routes = config->routes, .token = config->token, .limiter = &http->limiter};
+    http->unix_listener = (struct listener){.http = http, .admission = common};
+    http->unix_listener.admission.check_peer = true;
+    http->tcp_listener = (struct listener){.http = http, .admission = common};
+    own_names(&http->tcp_listener.admission, &config->tcp);
+
+    int result = deadlines_open(&http->deadlines, err);
+    if (result == 0 && config->unix_fd >= 0)
+        result = start_listener(&http->unix_listener, config->unix_fd, err);
+    if (result == 0 && config->tcp_fd >= 0)
+        result = start_listener(&http->tcp_listener, config->tcp_fd, err);
+    if (result < 0) {
+        stop_listener(&http->unix_listener, true);
+        http_stop(http);
+        return result;
+    }
+    *ret_http = http;
+    return 0;
+}
+
+void http_stop(struct http *http)
+{
+    if (http == NULL)
+        return;
+    stop_listener(&http->tcp_listener, false);
+    stop_listener(&http->unix_listener, false);
+    deadlines_close(http->deadlines);
+    token_limiter_done(&http->limiter);
+    free(http);
+}

@@ -1,0 +1,264 @@
+#include "api/lease_event.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum {
+    TEXT_BYTES = 512,        /* an escaped detail in a log line */
+    EVENT_DATA_BYTES = 2048, /* a detail of VMM_DETAIL_BYTES, each byte as six at worst */
+};
+
+static void note_failure(const struct lease_service *service, const struct vmm_event *event, int result,
+                         const struct error *err)
+{
+    if (result < 0)
+        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", event->id.text, err->message);
+}
+
+static const char *escaped(const char *text, char ret_text[static TEXT_BYTES])
+{
+    return text == NULL ? "" : log_escape(text, strlen(text), ret_text, TEXT_BYTES);
+}
+
+/* ---- steps up -------------------------------------------------------------------------------------------------- */
+
+static void on_prepared(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    const struct store_change change = {
+        .to = LEASE_PREPARING,
+        .at_ms = event->at_ms,
+        .image_digest = event->image_digest,
+        .accelerator = event->accelerator,
+    };
+    note_failure(service, event, store_lease_transition(service->store, event->id.text, &change, &err), &err);
+    log_line(service->log, LOG_INFO, "lease.prepared", "lease=%s accelerator=%s image_digest=%s", event->id.text,
+             event->accelerator == NULL ? "" : event->accelerator,
+             event->image_digest == NULL ? "" : event->image_digest);
+}
+
+static void on_spawned(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    char boot_id[ID_TEXT_BYTES];
+    const struct store_process process = {
+        .pid = event->pid,
+        .start_ticks = event->pid_start_ticks,
+        .boot_id = vmm_boot_id(boot_id),
+        .accelerator = event->accelerator,
+    };
+    const struct store_change change = {.to = LEASE_STARTING, .at_ms = event->at_ms};
+    /* The process before the state: a second spawn of the same lease, with the other accelerator, changes no state. */
+    int result = store_lease_spawned(service->store, event->id.text, &process, &err);
+    if (result == 0) {
+        result = store_lease_transition(service->store, event->id.text, &change, &err);
+        result = result == -EINVAL ? 0 : result;
+    }
+    note_failure(service, event, result, &err);
+    log_line(service->log, LOG_INFO, "lease.spawned", "lease=%s pid=%lld accelerator=%s", event->id.text,
+             (long long)event->pid, event->accelerator);
+}
+
+static void on_state(struct lease_service *service, const struct vmm_event *event, enum lease_state to,
+                     const char *detail)
+{
+    struct error err = {0};
+    const struct store_change change = {.to = to, .at_ms = event->at_ms, .detail = detail};
+    note_failure(service, event, store_lease_transition(service->store, event->id.text, &change, &err), &err);
+    log_line(service->log, LOG_INFO, "lease.state_changed", "lease=%s state=%s cause=\"%s\"", event->id.text,
+             lease_state_name(to), detail == NULL ? "" : detail);
+}
+
+static void on_policy(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    int result = store_lease_policy(service->store, event->id.text, event->generation, event->at_ms, &err);
+    note_failure(service, event, result, &err);
+    log_line(service->log, LOG_INFO, "filter.policy_applied", "lease=%s generation=%llu", event->id.text,
+             (unsigned long long)event->generation);
+}
+
+static void on_tunnel(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    const char *state = nat_tunnel_name(event->tunnel);
+    note_failure(service, event, store_lease_tunnel(service->store, event->id.text, state, event->at_ms, &err), &err);
+    log_line(service->log, LOG_INFO, "tunnel.changed", "lease=%s tunnel=%s", event->id.text, state);
+}
+
+/* ---- violations ------------------------------------------------------------------------------------------------ */
+
+static uint64_t wall_of(uint64_t at_mono_ms, uint64_t mono_ms, uint64_t wall_ms)
+{
+    uint64_t ago_ms = mono_ms > at_mono_ms ? mono_ms - at_mono_ms : 0;
+    return wall_ms > ago_ms ? wall_ms - ago_ms : 0;
+}
+
+struct store_violation lease_event_violation(const struct id *lease_id, const struct nat_violation *violation,
+                                             uint64_t mono_ms, uint64_t wall_ms)
+{
+    struct store_violation row = {
+        .id = id_new(),
+        .lease_id = *lease_id,
+        .serial = violation->serial,
+        .first_seen_ms = wall_of(violation->first_ms, mono_ms, wall_ms),
+        .last_seen_ms = wall_of(violation->last_ms, mono_ms, wall_ms),
+        .count = violation->count,
+        .overflow = violation->overflow,
+        .ethertype = violation->ethertype,
+        .ip_protocol = violation->ip_protocol,
+        .source_port = violation->source.port,
+        .destination_port = violation->destination.port,
+        .frame_bytes = violation->frame_bytes,
+        .policy_generation = violation->policy_generation,
+        .detection_latency_us = violation->detection_latency_us,
+        .evidence_bytes = violation->evidence_bytes < STORE_EVIDENCE_BYTES ? violation->evidence_bytes
+                                                                           : (uint32_t)STORE_EVIDENCE_BYTES,
+    };
+    snprintf(row.code, sizeof row.code, "%s", nat_reason_name(violation->reason));
+    snprintf(row.mode, sizeof row.mode, "%s", nat_mode_name(violation->mode));
+    snprintf(row.verdict, sizeof row.verdict, "dropped");
+    snprintf(row.source, sizeof row.source, "filter");
+    nat_mac_format(violation->source_mac, row.source_mac);
+    if (violation->source.ip != 0)
+        nat_ip_format(violation->source.ip, row.source_ip);
+    if (violation->destination.ip != 0)
+        nat_ip_format(violation->destination.ip, row.destination_ip);
+    memcpy(row.evidence, violation->evidence, row.evidence_bytes);
+    return row;
+}
+
+static void on_violation(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    const struct store_violation row =
+        lease_event_violation(&event->id, event->violation, clock_monotonic_ms(), clock_wall_ms());
+    struct id kept = {0};
+    int result = store_violation_record(service->store, &row, &kept, &err);
+    note_failure(service, event, result, &err);
+    /* An aggregate that grows is told of many times; only its first report is news. */
+    if (result == 0 && strcmp(kept.text, row.id.text) == 0)
+        log_line(service->log, LOG_WARNING, "violation.detected",
+                 "lease=%s violation=%s code=%s destination=%s:%u protocol=%u verdict=%s", event->id.text, row.id.text,
+                 row.code, row.destination_ip, row.destination_port, row.ip_protocol, row.verdict);
+}
+
+/* ---- the end --------------------------------------------------------------------------------------------------- */
+
+enum lease_reason lease_event_reason(enum vmm_end end, const char **ret_initiated_by)
+{
+    *ret_initiated_by = "provider";
+    switch (end) {
+    case VMM_END_ASKED:
+        *ret_initiated_by = "orchestrator";
+        return LEASE_RELEASED;
+    case VMM_END_DEADLINE:
+        return LEASE_EXPIRED;
+    case VMM_END_SHUTDOWN:
+        return LEASE_PROVIDER_SHUTDOWN;
+    case VMM_END_GUEST_SHUTDOWN:
+        *ret_initiated_by = "guest";
+        return LEASE_GUEST_SHUTDOWN;
+    case VMM_END_GUEST_CRASH:
+        *ret_initiated_by = "guest";
+        return LEASE_GUEST_CRASH;
+    case VMM_END_HYPERVISOR_CRASH:
+        return LEASE_VMM_CRASH;
+    case VMM_END_FILTER_FAILED:
+        *ret_initiated_by = "filter";
+        return LEASE_FILTER_FAILURE;
+    case VMM_END_START_FAILED:
+        return LEASE_START_FAILED;
+    case VMM_END_START_TIMEOUT:
+        return LEASE_START_TIMEOUT;
+    case VMM_END_IMAGE_REJECTED:
+        return LEASE_IMAGE_REJECTED;
+    }
+    return LEASE_VMM_CRASH;
+}
+
+/* An event of its own for an end that more than the lease's owner should hear of. */
+static void append_event(struct lease_service *service, const struct vmm_event *event, const char *type)
+{
+    struct error err = {0};
+    json_t *json = json_pack("{s:s}", "detail", event->detail == NULL ? "" : event->detail);
+    char data[EVENT_DATA_BYTES];
+    size_t length = json == NULL ? 0 : json_dumpb(json, data, sizeof data - 1, JSON_COMPACT);
+    json_decref(json);
+    REQUIRE(length < sizeof data);
+    data[length] = '\0';
+    int result =
+        store_event_append(service->store, type, event->id.text, length == 0 ? "{}" : data, event->at_ms, &err);
+    note_failure(service, event, result, &err);
+}
+
+static void on_ended(struct lease_service *service, const struct vmm_event *event)
+{
+    const char *initiated_by;
+    enum lease_reason reason = lease_event_reason(event->end, &initiated_by);
+    if (reason == LEASE_IMAGE_REJECTED)
+        append_event(service, event, "image.rejected");
+    if (reason == LEASE_FILTER_FAILURE)
+        append_event(service, event, "filter.failed");
+
+    const struct store_end end = {
+        .reason = reason,
+        .initiated_by = initiated_by,
+        .detail = event->detail,
+        .exit_code = event->exit_code,
+        .signal = event->signal,
+        .detected_ms = event->detected_ms,
+        .stopped_ms = event->at_ms,
+        .console = event->console,
+        .console_bytes = event->console_bytes,
+    };
+    struct error err = {0};
+    int result = store_lease_terminate(service->store, event->id.text, &end, &err);
+    if (result == -EALREADY)
+        return; /* told before */
+    note_failure(service, event, result, &err);
+    char detail[TEXT_BYTES];
+    log_line(service->log, LOG_INFO, "lease.terminated",
+             "lease=%s reason=%s initiated_by=%s exit_code=%d signal=%d detail=\"%s\"", event->id.text,
+             lease_reason_name(reason), initiated_by, event->exit_code, event->signal, escaped(event->detail, detail));
+}
+
+void lease_event(void *context, const struct vmm_event *event)
+{
+    struct lease_service *service = context;
+    char detail[TEXT_BYTES];
+    switch (event->kind) {
+    case VMM_EVENT_PREPARED:
+        on_prepared(service, event);
+        break;
+    case VMM_EVENT_SPAWNED:
+        on_spawned(service, event);
+        break;
+    case VMM_EVENT_RUNNING:
+        on_state(service, event, LEASE_RUNNING, NULL);
+        break;
+    case VMM_EVENT_STOPPING:
+        on_state(service, event, LEASE_STOPPING, vmm_end_name(event->end));
+        break;
+    case VMM_EVENT_ENDED:
+        on_ended(service, event);
+        break;
+    case VMM_EVENT_POLICY:
+        on_policy(service, event);
+        break;
+    case VMM_EVENT_TUNNEL:
+        on_tunnel(service, event);
+        break;
+    case VMM_EVENT_VIOLATION:
+        on_violation(service, event);
+        break;
+    case VMM_EVENT_NOTICE:
+        log_line(service->log, LOG_WARNING, "lease.notice", "lease=%s detail=\"%s\"", event->id.text,
+                 escaped(event->detail, detail));
+        break;
+    }
+}

@@ -1,0 +1,71 @@
+/* A lease request: decoded from JSON into values, checked against what this provider offers. */
+#ifndef API_LEASE_REQUEST_H
+#define API_LEASE_REQUEST_H
+
+#include "api/decode.h"
+#include "api/own_address.h"
+#include "store/store.h"
+#include "vmm/vmm.h"
+
+enum lease_request_limits {
+    LEASE_TTL_MAX_S = 31 * 24 * 3600,      /* a month; longer ones are renewed or asked again */
+    LEASE_LABELS_MAX = 16,                 /* with the next two: fits STORE_LABELS_BYTES as JSON */
+    LEASE_LABEL_KEY_BYTES = 127,           /* prefix, slash and name */
+    LEASE_LABEL_NAME_BYTES = 63,           /* of a key's last part, and of a value */
+    LEASE_VCPUS_MAX = 64,                  /* QEMU's q35 takes more; no provider of ours does */
+    LEASE_MEMORY_MIB_MAX = 1024 * 1024,    /* 1 TiB */
+    LEASE_DISK_MIB_MAX = 16 * 1024 * 1024, /* 16 TiB */
+};
+
+/**
+ * struct lease_offer - What requests are checked against
+ * @capacity: upper bounds of one lease
+ * @own:      the machine's addresses at this moment
+ */
+struct lease_offer {
+    const char *image_dir;
+    struct store_resources capacity;
+    enum nat_mode mode; /* when the request names none */
+    bool allow_private_endpoints;
+    struct own_addresses own;
+};
+
+/** struct lease_request - What was asked, as values. Holds a preshared key: wiped by lease_request_done(). */
+struct lease_request {
+    char image[VMM_NAME_BYTES];
+    struct store_resources resources;
+    enum nat_mode mode;
+    struct vmm_tunnel tunnel; /* without the VM's own keys */
+    char ssh_user[VMM_USER_BYTES];
+    size_t ssh_key_count;
+    char ssh_keys[VMM_SSH_KEYS_MAX][VMM_SSH_KEY_BYTES];
+    uint64_t ttl_s; /* 0: none */
+    char labels[STORE_LABELS_BYTES];
+};
+
+/**
+ * lease_request_decode() - Take a request from a JSON tree
+ * @errors:      every fault, with its pointer; the request is good when there is none
+ * @ret_request: filled as far as possible; given to lease_request_done() in any case
+ * Thread:       any; reads the image's manifest
+ */
+void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct decode_errors *errors,
+                          struct lease_request *ret_request);
+
+/** lease_request_done() - Wipe it. Thread: the owner */
+void lease_request_done(struct lease_request *request);
+
+/**
+ * lease_endpoint_refusal() - Why a consumer endpoint may not be
+ * Return: the rest of a sentence that begins with the address ("is one of ..."), NULL when it may
+ * Thread: any
+ */
+const char *lease_endpoint_refusal(const struct lease_offer *offer, uint32_t ip);
+
+/** lease_label_key_valid() - [prefix/]name of letters, digits, '-', '_' and '.'. Thread: any */
+bool lease_label_key_valid(const char *key);
+
+/** lease_label_value_valid() - Empty, or as the name of a key. Thread: any */
+bool lease_label_value_valid(const char *value);
+
+#endif

@@ -1,0 +1,289 @@
+#include "api/lease_service.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum {
+    FIRST_POLICY = 1, /* generation of a lease's first policy */
+    RECOVER_PAGE = 64 /* leases looked at in one go at start */
+};
+
+void lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
+                        const struct store_resources *capacity)
+{
+    *service = (struct lease_service){.store = store, .log = log, .capacity = *capacity};
+    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0);
+}
+
+void lease_service_done(struct lease_service *service)
+{
+    REQUIRE(service->vmm == NULL);
+    pthread_rwlock_destroy(&service->gate);
+}
+
+void lease_service_attach(struct lease_service *service, struct vmm *vmm)
+{
+    pthread_rwlock_wrlock(&service->gate);
+    service->vmm = vmm;
+    pthread_rwlock_unlock(&service->gate);
+}
+
+struct vmm *lease_service_detach(struct lease_service *service)
+{
+    pthread_rwlock_wrlock(&service->gate);
+    struct vmm *vmm = service->vmm;
+    service->vmm = NULL;
+    pthread_rwlock_unlock(&service->gate);
+    return vmm;
+}
+
+/* ---- create ---------------------------------------------------------------------------------------------------- */
+
+/* An address of our own making: locally administered, unicast (IEEE 802-2014 section 8.4), the rest random. */
+static struct nat_mac fresh_mac(void)
+{
+    struct nat_mac mac;
+    randombytes_buf(mac.b, sizeof mac.b);
+    mac.b[0] = (uint8_t)((mac.b[0] & 0xfc) | 0x02);
+    return mac;
+}
+
+static void fill_spec(struct vmm_spec *spec, const struct lease_request *request, uint64_t now_monotonic_ms)
+{
+    *spec = (struct vmm_spec){
+        .id = id_new(),
+        .vcpus = request->resources.vcpus,
+        .memory_mib = (uint32_t)request->resources.memory_mib,
+        .disk_mib = (uint32_t)request->resources.disk_mib,
+        .mode = request->mode,
+        .policy_generation = FIRST_POLICY,
+        .guest_mac = fresh_mac(),
+        .tunnel = request->tunnel,
+        .ssh_key_count = request->ssh_key_count,
+        .deadline_ms = request->ttl_s == 0 ? 0 : now_monotonic_ms + request->ttl_s * 1000,
+    };
+    memcpy(spec->image, request->image, sizeof spec->image);
+    memcpy(spec->ssh_user, request->ssh_user, sizeof spec->ssh_user);
+    memcpy(spec->ssh_keys, request->ssh_keys, sizeof spec->ssh_keys);
+    vmm_key_pair(spec->tunnel.private_key, spec->tunnel.public_key);
+}
+
+static void fill_row(struct store_lease *row, const struct lease_request *request, const struct vmm_spec *spec)
+{
+    *row = (struct store_lease){
+        .id = spec->id,
+        .state = LEASE_PENDING,
+        .generation = 1,
+        .resources = request->resources,
+        .ttl_s = request->ttl_s,
+        .created_ms = clock_wall_ms(),
+        .policy_desired = FIRST_POLICY,
+        .exit_code = -1,
+    };
+    row->expires_ms = request->ttl_s == 0 ? 0 : row->created_ms + request->ttl_s * 1000;
+    memcpy(row->image, request->image, sizeof row->image);
+    memcpy(row->ssh_user, request->ssh_user, sizeof row->ssh_user);
+    memcpy(row->labels, request->labels, sizeof row->labels);
+    snprintf(row->mode, sizeof row->mode, "%s", nat_mode_name(request->mode));
+    snprintf(row->tunnel_state, sizeof row->tunnel_state, "%s", nat_tunnel_name(NAT_TUNNEL_WAITING));
+    nat_mac_format(spec->guest_mac, row->guest_mac);
+    nat_ip_format(VMM_LINK_GUEST_IP, row->guest_ip);
+    nat_ip_format(request->tunnel.consumer_tunnel_ip, row->consumer_tunnel_ip);
+    nat_ip_format(request->tunnel.vm_tunnel_ip, row->vm_tunnel_ip);
+    nat_endpoint_format(request->tunnel.consumer, row->consumer_endpoint);
+    vmm_key_format(request->tunnel.consumer_public_key, row->consumer_public_key);
+    vmm_key_format(spec->tunnel.public_key, row->vm_public_key);
+}
+
+_Static_assert(sizeof((struct store_lease *)0)->image == sizeof((struct lease_request *)0)->image &&
+                   sizeof((struct store_lease *)0)->ssh_user == sizeof((struct lease_request *)0)->ssh_user &&
+                   sizeof((struct store_lease *)0)->labels == sizeof((struct lease_request *)0)->labels,
+               "what is copied whole has one size on both sides");
+
+static void end_unstarted(struct lease_service *service, const char *id, const char *detail)
+{
+    uint64_t now_ms = clock_wall_ms();
+    const struct store_end end = {
+        .reason = LEASE_START_FAILED,
+        .initiated_by = "provider",
+        .detail = detail,
+        .exit_code = -1,
+        .detected_ms = now_ms,
+        .stopped_ms = now_ms,
+    };
+    struct error err = {0};
+    if (store_lease_terminate(service->store, id, &end, &err) < 0)
+        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id, err.message);
+}
+
+/* With the gate held for reading. */
+static int reserve_and_start(struct lease_service *service, const struct vmm_spec *spec, const struct store_lease *row,
+                             struct error *err)
+{
+    if (service->vmm == NULL)
+        return error_set(err, -ESHUTDOWN, "The daemon is ending and takes no further lease.");
+    int result = store_lease_reserve(service->store, row, &service->capacity, err);
+    if (result < 0)
+        return result;
+    log_line(service->log, LOG_INFO, "lease.created",
+             "lease=%s image=%s mode=%s vcpus=%u memory_mib=%llu endpoint=%s ttl_s=%llu", row->id.text, row->image,
+             row->mode, row->resources.vcpus, (unsigned long long)row->resources.memory_mib, row->consumer_endpoint,
+             (unsigned long long)row->ttl_s);
+    result = vmm_start(service->vmm, spec, err);
+    if (result < 0)
+        end_unstarted(service, row->id.text, err->message);
+    return result;
+}
+
+int lease_service_create(struct lease_service *service, const struct lease_request *request,
+                         struct store_lease *ret_lease, struct error *err)
+{
+    struct vmm_spec spec;
+    struct store_lease row;
+    fill_spec(&spec, request, clock_monotonic_ms());
+    fill_row(&row, request, &spec);
+
+    pthread_rwlock_rdlock(&service->gate);
+    int result = reserve_and_start(service, &spec, &row, err);
+    pthread_rwlock_unlock(&service->gate);
+    sodium_memzero(&spec, sizeof spec);
+    return result < 0 ? result : store_lease_get(service->store, row.id.text, ret_lease, err);
+}
+
+/* ---- release and questions ------------------------------------------------------------------------------------- */
+
+int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,
+                          struct error *err)
+{
+    int result = store_lease_get(service->store, id, ret_lease, err);
+    if (result < 0 || lease_is_final(ret_lease->state))
+        return result;
+    pthread_rwlock_rdlock(&service->gate);
+    if (service->vmm == NULL)
+        result = error_set(err, -ESHUTDOWN, "The daemon is ending; it ends this lease too.");
+    else if ((result = vmm_stop(service->vmm, &ret_lease->id)) < 0)
+        error_set(err, result, "There is no memory to end the lease.");
+    pthread_rwlock_unlock(&service->gate);
+    return result;
+}
+
+int lease_service_stats(struct lease_service *service, const struct id *id, struct nat_stats *ret_stats)
+{
+    pthread_rwlock_rdlock(&service->gate);
+    int result = service->vmm == NULL ? -ESHUTDOWN : vmm_read_stats(service->vmm, id, ret_stats);
+    pthread_rwlock_unlock(&service->gate);
+    return result;
+}
+
+int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,
+                              uint64_t *ret_offset, struct error *err)
+{
+    *ret_offset = 0;
+    pthread_rwlock_rdlock(&service->gate);
+    int64_t bytes =
+        service->vmm == NULL ? -ENOENT : vmm_read_console(service->vmm, id, ret_bytes, capacity, ret_offset);
+    pthread_rwlock_unlock(&service->gate);
+    if (bytes == -ENOENT)
+        bytes = store_console_get(service->store, id->text, ret_bytes, capacity, err);
+    return bytes == -ENOENT ? 0 : bytes; /* nothing was printed yet */
+}
+
+bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_accel)
+{
+    *ret_accel = (struct vmm_accel){0};
+    pthread_rwlock_rdlock(&service->gate);
+    bool attached = service->vmm != NULL;
+    if (attached)
+        vmm_read_accel(service->vmm, ret_accel);
+    pthread_rwlock_unlock(&service->gate);
+    return attached;
+}
+
+/* ---- recovery -------------------------------------------------------------------------------------------------- */
+
+/* What is needed of a lease that an earlier daemon left. */
+struct leftover {
+    struct id id;
+    int64_t pid;
+    uint64_t pid_start_ticks;
+    char boot_id[ID_TEXT_BYTES];
+};
+
+struct leftovers {
+    size_t count;
+    struct leftover items[RECOVER_PAGE];
+};
+
+static int collect_leftover(void *context, const struct store_lease *lease)
+{
+    struct leftovers *leftovers = context;
+    if (leftovers->count < RECOVER_PAGE) {
+        struct leftover *one = &leftovers->items[leftovers->count++];
+        *one = (struct leftover){.id = lease->id, .pid = lease->pid, .pid_start_ticks = lease->pid_start_ticks};
+        memcpy(one->boot_id, lease->boot_id, sizeof one->boot_id);
+    }
+    return 0;
+}
+
+static int end_leftover(struct lease_service *service, const struct leftover *one, struct error *err)
+{
+    struct error reap = {0};
+    int reaped = one->pid == 0 ? 0 : vmm_reap_stray(one->pid, one->pid_start_ticks, one->boot_id, &reap);
+    if (reaped < 0)
+        log_line(service->log, LOG_ERROR, "recovery.stray_left", "lease=%s pid=%lld cause=\"%s\"", one->id.text,
+                 (long long)one->pid, reap.message);
+    uint64_t now_ms = clock_wall_ms();
+    const struct store_end end = {
+        .reason = LEASE_RECOVERY_FAILED,
+        .initiated_by = "provider",
+        .detail = reaped < 0    ? "The daemon was started anew and could not end the machine that it found."
+                  : reaped == 1 ? "The daemon was started anew and ended the machine that it found."
+                                : "The daemon was started anew and found no machine.",
+        .exit_code = -1,
+        .detected_ms = now_ms,
+        .stopped_ms = now_ms,
+    };
+    int result = store_event_append(service->store, "recovery.failed", one->id.text, "{}", now_ms, err);
+    if (result == 0)
+        result = store_lease_terminate(service->store, one->id.text, &end, err);
+    if (result < 0 && result != -EALREADY)
+        return result;
+    log_line(service->log, LOG_WARNING, "recovery.failed", "lease=%s pid=%lld stray=%s", one->id.text,
+             (long long)one->pid,
+             reaped == 1   ? "ended"
+             : reaped == 0 ? "none"
+                           : "left");
+    return 0;
+}
+
+static int recover_state(struct lease_service *service, enum lease_state state, struct error *err)
+{
+    const struct store_filter filter = {.state = lease_state_name(state), .limit = RECOVER_PAGE};
+    struct leftovers leftovers = {.count = 1};
+    /* Each round ends what it found, so the first page is always the next one. */
+    while (leftovers.count > 0) {
+        leftovers.count = 0;
+        int result = store_lease_list(service->store, &filter, collect_leftover, &leftovers, err);
+        for (size_t i = 0; result == 0 && i < leftovers.count; i++)
+            result = end_leftover(service, &leftovers.items[i], err);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+int lease_service_recover(struct lease_service *service, struct error *err)
+{
+    for (int state = 0; state < LEASE_STATE_COUNT; state++) {
+        if (lease_is_final((enum lease_state)state))
+            continue;
+        int result = recover_state(service, (enum lease_state)state, err);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}

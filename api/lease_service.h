@@ -1,0 +1,85 @@
+/* The use cases that join the store and the machines. A lease's row is written first and its machine is asked for next;
+ * what the machine does comes back as events, each of which is written to the row. */
+#ifndef API_LEASE_SERVICE_H
+#define API_LEASE_SERVICE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "api/lease_request.h"
+#include "base/log.h"
+#include "store/store.h"
+#include "vmm/vmm.h"
+
+/**
+ * struct lease_service - What the use cases work with
+ * @gate: held for reading while @vmm is used, for writing while it is put in or taken out
+ * @vmm:  NULL before lease_service_attach() and after lease_service_detach()
+ *
+ * Owner: main(); the store and the log outlive it.
+ */
+struct lease_service {
+    struct store *store;
+    const struct log *log;
+    struct store_resources capacity;
+    pthread_rwlock_t gate;
+    struct vmm *vmm;
+};
+
+/** lease_service_init() - Begin without machines. Thread: the owner */
+void lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
+                        const struct store_resources *capacity);
+
+/** lease_service_done() - End it, detached. Thread: the owner */
+void lease_service_done(struct lease_service *service);
+
+/**
+ * lease_service_recover() - End what an earlier daemon left: its stray hypervisors and the leases that had not ended
+ * Return: 0; negative when the store cannot be read or written
+ * Thread: the owner, before lease_service_attach()
+ */
+int lease_service_recover(struct lease_service *service, struct error *err);
+
+/** lease_service_attach() - Take leases from now on. @vmm: not owned. Thread: the owner */
+void lease_service_attach(struct lease_service *service, struct vmm *vmm);
+
+/**
+ * lease_service_detach() - Take no further lease; returns once no handler uses the vmm any more
+ * Return: the vmm, for vmm_close(); NULL when there was none
+ * Thread: the owner
+ */
+struct vmm *lease_service_detach(struct lease_service *service);
+
+/**
+ * lease_service_create() - Admit a lease and ask for its machine
+ * @ret_lease: the row as it is now
+ * Return:     0; what store_lease_reserve() says; -ESHUTDOWN; what vmm_start() says, and the row has ended then
+ * Thread:     any; never waits for the machine
+ */
+int lease_service_create(struct lease_service *service, const struct lease_request *request,
+                         struct store_lease *ret_lease, struct error *err);
+
+/**
+ * lease_service_release() - Ask for a lease's end
+ * @ret_lease: the row as it is now; final when the lease had ended before
+ * Return:     0; -ENOENT, -ENOMEM, -ESHUTDOWN
+ * Thread:     any; never waits for the machine
+ */
+int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,
+                          struct error *err);
+
+/** lease_service_stats() - Counters of a lease's NAT. Return: 0; -ENOENT without a machine; -ESHUTDOWN. Thread: any */
+int lease_service_stats(struct lease_service *service, const struct id *id, struct nat_stats *ret_stats);
+
+/**
+ * lease_service_console() - Newest bytes of a lease's console, of its machine or as kept when it ended
+ * Return: number of bytes (0 before the first), or negative
+ * Thread: any
+ */
+int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,
+                              uint64_t *ret_offset, struct error *err);
+
+/** lease_service_accel() - The accelerator's finding. Return: false while detached. Thread: any */
+bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_accel);
+
+#endif

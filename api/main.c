@@ -1,0 +1,89 @@
+/* omertad: what every subcommand has in common, and which one is meant. */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/command.h"
+#include "api/secret_alloc.h"
+
+static const char usage[] =
+    "usage: omertad [serve] [OPTION...]       run the daemon\n"
+    "       omertad doctor [--json]           check this machine and the configuration\n"
+    "       omertad image list|show|verify    look at guest images\n"
+    "       omertad nat [OPTION...]           run one NAT by itself\n"
+    "       omertad --version\n"
+    "\n"
+    "`omertad COMMAND --help` says more about a command.\n"
+    "Exit code: 0 all went well, 1 it failed, 2 the command line or the configuration is wrong.\n";
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"serve", command_serve},
+    {"doctor", command_doctor},
+    {"image", command_image},
+    {"nat", command_nat},
+};
+
+/* Descriptors 0, 1 and 2 must be taken, lest a socket of ours becomes somebody's standard output. */
+static int fill_standard_fds(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd < 0 ? -1 : close(fd);
+}
+
+/* Narrow what this process and its children may do and leave behind. */
+static int narrow(void)
+{
+    const struct rlimit no_core = {0};
+    umask(077);
+    signal(SIGPIPE, SIG_IGN);
+    if (fill_standard_fds() != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0)
+        return -errno;
+#ifdef __linux__
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -errno;
+#endif
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int narrowed = narrow();
+    if (narrowed != 0 || sodium_init() < 0) {
+        fprintf(stderr, "omertad: the process cannot be set up: %s\n", strerror(-narrowed));
+        return COMMAND_FAILED;
+    }
+    json_set_alloc_funcs(secret_malloc, secret_free);
+    json_object_seed(0); /* before there are threads */
+
+    const char *name = argc > 1 ? argv[1] : "serve";
+    if (strcmp(name, "--version") == 0) {
+        puts("omertad " OMERTAD_VERSION);
+        return COMMAND_OK;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        fputs(usage, stdout);
+        return COMMAND_OK;
+    }
+    if (name[0] == '-' || argc < 2)
+        return command_serve(argc, argv);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "omertad: there is no command \"%s\"\n\n%s", name, usage);
+    return COMMAND_USAGE;
+}

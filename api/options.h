@@ -1,0 +1,28 @@
+/* The options that several subcommands share. */
+#ifndef API_OPTIONS_H
+#define API_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "api/config.h"
+
+/** struct options - A command line, read. Strings are argv's. */
+struct options {
+    struct config_overrides overrides;
+    bool allow_root;
+    bool json;
+    bool help;
+    int operand_count;
+    char **operands;
+};
+
+/**
+ * options_read() - Read a subcommand's options
+ * @allowed: letters of those that it takes: c --config, d --data, r --runtime, i --images, l --listen, R --allow-root,
+ *           j --json. --help is always taken
+ * Return:   true; false after a line on stderr about what is wrong
+ * Thread:   main
+ */
+bool options_read(int argc, char **argv, const char *allowed, struct options *ret_options);
+
+#endif

@@ -1,0 +1,118 @@
+#include "api/problem.h"
+
+#include <string.h>
+
+static const struct problem_type types[PROBLEM_COUNT] = {
+    [PROBLEM_BAD_REQUEST] = {"bad-request", 400, "The request is malformed", false,
+                             "The request line or a header breaks HTTP's rules or is repeated where it must stand "
+                             "once (Host, Content-Length, Transfer-Encoding, Authorization, Content-Type, Origin). "
+                             "The connection is closed."},
+    [PROBLEM_MALFORMED_JSON] = {"malformed-json", 400, "The body is not JSON", false,
+                                "The body could not be read as one JSON document. The detail says line and column."},
+    [PROBLEM_UNEXPECTED_BODY] = {"unexpected-body", 400, "This operation takes no body", false,
+                                 "Send the request without a body."},
+    [PROBLEM_QUERY_INVALID] = {"query-invalid", 400, "A query parameter is unknown or has a bad value", false,
+                               "Each operation takes only the query parameters that openapi.yaml lists for it. An "
+                               "unknown one is refused, because ignoring it would promise what is not done."},
+    [PROBLEM_IDEMPOTENCY_NOT_SUPPORTED] = {"idempotency-not-supported", 400, "Idempotency keys are not supported yet",
+                                           false,
+                                           "This version does not remember Idempotency-Key. It refuses the header "
+                                           "rather than ignore it. Send the request without the header, and after a "
+                                           "lost answer look for your lease in GET /v1/leases by its labels."},
+    [PROBLEM_UNAUTHORIZED] = {"unauthorized", 401, "A token is needed", false,
+                              "Over TCP each operation needs `Authorization: Bearer TOKEN`. The token stands in the "
+                              "file `token` of the daemon's data folder. The unix socket needs none."},
+    [PROBLEM_ORIGIN_FORBIDDEN] = {"origin-forbidden", 403, "Another site may not call this service", false,
+                                  "The request carries an Origin that is not this service's own: a web page of "
+                                  "somebody else made it."},
+    [PROBLEM_PEER_FORBIDDEN] = {"peer-forbidden", 403, "Another user may not call this service", false,
+                                "Only the user that the daemon runs as, and root, may use its unix socket."},
+    [PROBLEM_NOT_FOUND] = {"not-found", 404, "There is nothing at this path", false,
+                           "GET /openapi.yaml lists every path of this service."},
+    [PROBLEM_LEASE_NOT_FOUND] = {"lease-not-found", 404, "There is no such lease", false,
+                                 "GET /v1/leases lists them. Leases that have ended are kept."},
+    [PROBLEM_VIOLATION_NOT_FOUND] = {"violation-not-found", 404, "There is no such violation", false,
+                                     "GET /v1/violations lists them."},
+    [PROBLEM_PEER_NOT_FOUND] = {"peer-not-found", 404, "There is no peer with this public key", false,
+                                "GET /v1/peers lists them. In a path the key is written in base64url, or in base64 "
+                                "with `/`, `+` and `=` percent-encoded."},
+    [PROBLEM_IMAGE_NOT_FOUND] = {"image-not-found", 404, "There is no such guest image", false,
+                                 "GET /v1/images lists them. `make image` or deploy/guest/build-micro.sh builds one; "
+                                 "an image is a folder with a manifest.json in the daemon's image folder. A lease "
+                                 "that names a missing image is refused with status 422."},
+    [PROBLEM_CURSOR_UNKNOWN] = {"cursor-unknown", 410, "The row that the cursor names is gone", false,
+                                "Old rows are removed in time, and a list cannot go on after one that is gone. Begin "
+                                "the list anew, without `after`."},
+    [PROBLEM_METHOD_NOT_ALLOWED] = {"method-not-allowed", 405, "This path does not take this method", false,
+                                    "The Allow header lists the methods that it takes."},
+    [PROBLEM_NOT_ACCEPTABLE] = {"not-acceptable", 406, "The answer has no form that the client accepts", false,
+                                "The Accept header leaves out the media type that this operation answers with."},
+    [PROBLEM_MACHINE_ABSENT] = {"machine-absent", 409, "The lease has no machine now", false,
+                                "Counters exist while the lease's machine does. It has not been made yet, or it has "
+                                "ended."},
+    [PROBLEM_PEER_IN_USE] = {"peer-in-use", 409, "Another lease already has this consumer", true,
+                             "A lease that has not ended has the same consumer public key and endpoint. End it, or "
+                             "use another key."},
+    [PROBLEM_IMAGE_MANIFEST_INVALID] = {"image-manifest-invalid", 409, "The image's manifest is not valid", false,
+                                        "The manifest.json of the image breaks its format. Build the image again. A "
+                                        "lease that names such an image is refused with status 422."},
+    [PROBLEM_IMAGE_FILE_MISSING] = {"image-file-missing", 409, "A file of the image is missing", false,
+                                    "The manifest names a file that is not there or cannot be read. Build the image "
+                                    "again."},
+    [PROBLEM_IMAGE_DIGEST_MISMATCH] = {"image-digest-mismatch", 409, "A file of the image was changed", false,
+                                       "Size or SHA-256 of a file differ from the manifest's. No machine starts from "
+                                       "such an image. Build it again, and find out who changed it."},
+    [PROBLEM_PRECONDITION_FAILED] = {"precondition-failed", 412, "The resource has changed", false,
+                                     "If-Match names another generation than the present one. Read the resource again "
+                                     "and decide anew."},
+    [PROBLEM_BODY_TOO_LARGE] = {"body-too-large", 413, "The body is too large", false, "A body may have 256 KiB."},
+    [PROBLEM_TARGET_TOO_LONG] = {"target-too-long", 414, "The request target is too long", false,
+                                 "Path and query may have 2047 bytes together."},
+    [PROBLEM_UNSUPPORTED_MEDIA_TYPE] = {"unsupported-media-type", 415, "The body must be application/json", false,
+                                        "Send `Content-Type: application/json`; a charset, if any, is utf-8."},
+    [PROBLEM_MISDIRECTED_REQUEST] = {"misdirected-request", 421, "This service has another name", false,
+                                     "The Host header is not an address of this service with its port. A name that "
+                                     "merely resolves to this machine is not accepted (DNS rebinding)."},
+    [PROBLEM_VALIDATION_FAILED] = {"validation-failed", 422, "The document is not valid", false,
+                                   "`errors` lists every fault that was found, each with a JSON pointer."},
+    [PROBLEM_ENDPOINT_FORBIDDEN] = {"endpoint-forbidden", 422, "This consumer endpoint is not allowed", false,
+                                    "A consumer endpoint may not be a loopback, link-local, metadata, multicast, "
+                                    "reserved or broadcast address or one of the provider's own. Private ranges need "
+                                    "`network.allowPrivateEndpoints` in the provider's configuration."},
+    [PROBLEM_MODE_NOT_ALLOWED] = {"mode-not-allowed", 422, "This network mode is not offered", false,
+                                  "This provider offers the mode `filtered` alone. No mode ever stands in for "
+                                  "another."},
+    [PROBLEM_TOO_MANY_FAILURES] = {"too-many-failures", 429, "Too many wrong tokens", true,
+                                   "Wrong tokens are answered only so often a minute. A right token always works."},
+    [PROBLEM_INTERNAL_ERROR] = {"internal-error", 500, "The daemon failed", false,
+                                "The cause is in the daemon's log. This is a fault of the daemon; please report it."},
+    [PROBLEM_NOT_READY] = {"not-ready", 503, "The daemon is not ready", true,
+                           "`errors` says for each part why: the accelerator probe still runs, the store cannot be "
+                           "written, or there is no guest image."},
+    [PROBLEM_SHUTTING_DOWN] = {"shutting-down", 503, "The daemon is ending", true,
+                               "It ends its machines and takes no further lease."},
+    [PROBLEM_STORE_UNAVAILABLE] = {"store-unavailable", 503, "The store cannot be used", true,
+                                   "The database could not be read or written: a full or read-only disk, or an I/O "
+                                   "error. Machines that run stay filtered. The detail says what the system said."},
+    [PROBLEM_VERIFICATION_BUSY] = {"verification-busy", 503, "Another image is being verified", true,
+                                   "One verification runs at a time, because it reads whole files."},
+    [PROBLEM_INSUFFICIENT_CAPACITY] = {"insufficient-capacity", 507, "There is no room for this lease", true,
+                                       "Leases that have not ended hold the rest of the machine. GET /v1/node shows "
+                                       "what is used of what."},
+};
+
+const struct problem_type *problem_type(enum problem problem)
+{
+    return &types[problem];
+}
+
+bool problem_find(const char *slug, enum problem *ret_problem)
+{
+    for (size_t i = 0; i < PROBLEM_COUNT; i++) {
+        if (strcmp(types[i].slug, slug) == 0) {
+            *ret_problem = (enum problem)i;
+            return true;
+        }
+    }
+    return false;
+}

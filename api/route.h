@@ -1,0 +1,74 @@
+/* Which handler answers which method and path. The table is checked against openapi.yaml, both ways, by a test. */
+#ifndef API_ROUTE_H
+#define API_ROUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "api/request.h"
+#include "api/response.h"
+
+/** enum route_auth - What a caller over TCP must show. Over the unix socket the peer's uid stands for it. */
+enum route_auth {
+    ROUTE_TOKEN, /* zero, so that a forgotten class is the strict one */
+    ROUTE_OPEN,
+};
+
+/**
+ * route_handler - Answer one request
+ * @context: the server's, as given to http_start()
+ *
+ * Runs on a thread of the HTTP pool: one short transaction or one posted command, and never a wait for a machine.
+ */
+typedef void (*route_handler)(void *context, const struct request *request, struct response *response);
+
+/**
+ * struct route - One operation
+ * @method:   never HEAD or OPTIONS; those follow from the table
+ * @pattern:  segments, or {name} for any one segment that is not empty
+ * @query:    names of the query parameters that it takes, separated by spaces; NULL for none
+ * @produces: media type of its success, for the Accept header
+ */
+struct route {
+    enum request_method method;
+    const char *pattern;
+    enum route_auth auth;
+    bool takes_body;
+    const char *query;
+    const char *produces;
+    route_handler handler;
+};
+
+/** The service's routes, ended by a NULL pattern. */
+extern const struct route route_table[];
+
+/**
+ * struct route_match - What a table says about a request
+ * @route:      NULL when there is none for this method
+ * @path_known: some route has the path
+ * @allowed:    bit 1 << method for each method that the path takes, HEAD and OPTIONS included
+ */
+struct route_match {
+    const struct route *route;
+    bool path_known;
+    unsigned allowed;
+};
+
+/**
+ * route_match() - Find the route of a request; HEAD finds GET's
+ * @request: parameters are filled from the matched pattern
+ * Thread:   any
+ */
+struct route_match route_match(const struct route *table, struct request *request);
+
+enum route_limits {
+    ROUTE_ALLOW_BYTES = 64, /* every method's name with commas */
+};
+
+/** route_allow_header() - "GET, HEAD, OPTIONS". Return: @ret_text. Thread: any */
+const char *route_allow_header(unsigned allowed, char ret_text[static ROUTE_ALLOW_BYTES]);
+
+/** route_takes_query() - Whether the route lists this query parameter. Thread: any */
+bool route_takes_query(const struct route *route, const char *name);
+
+#endif

@@ -1,0 +1,223 @@
+#include "api/encode.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/cmocka.h"
+#include "tests/store/store_fixture.h"
+
+static const json_t *at(const json_t *json, const char *key, const char *inner)
+{
+    json_t *outer = json_object_get(json, key);
+    return inner == NULL ? outer : json_object_get(outer, inner);
+}
+
+static void assert_text(const json_t *json, const char *expected)
+{
+    assert_true(json_is_string(json));
+    assert_string_equal(json_string_value(json), expected);
+}
+
+static void a_living_lease_shows_what_it_is(void **state)
+{
+    (void)state;
+    struct store_lease lease = fixture_lease(1);
+    lease.generation = 3;
+    lease.exit_code = -1;
+    json_t *json = encode_lease(&lease);
+    assert_non_null(json);
+    assert_text(at(json, "id", NULL), lease.id.text);
+    assert_text(at(json, "state", NULL), "pending");
+    assert_true(json_is_null(at(json, "state_reason", NULL)));
+    assert_int_equal(json_integer_value(at(json, "generation", NULL)), 3);
+    assert_text(at(json, "created_at", NULL), "2023-11-14T22:13:20.001Z");
+    assert_true(json_is_null(at(json, "started_at", NULL)));
+    assert_text(at(json, "image", "name"), "alpine-3.20");
+    assert_true(json_is_null(at(json, "image", "digest")));
+    assert_int_equal(json_integer_value(at(json, "resources", "memory_mib")), 2048);
+    assert_text(at(json, "labels", "team"), "a");
+    assert_text(at(json, "consumer", "endpoint"), lease.consumer_endpoint);
+    assert_text(at(json, "vm", "public_key"), lease.vm_public_key);
+    assert_text(at(json, "network", "guest_ip"), "192.168.64.2");
+    assert_text(at(json, "filter", "enforcement"), "deny_all");
+    assert_true(json_is_null(at(json, "termination", NULL)));
+    /* What only the daemon needs is nobody's to read. */
+    assert_null(json_object_get(json, "pid"));
+    assert_null(json_object_get(json, "boot_id"));
+    json_decref(json);
+}
+
+static void enforcement_follows_the_generations(void **state)
+{
+    (void)state;
+    static const struct {
+        enum lease_state state;
+        uint64_t desired;
+        uint64_t observed;
+        const char *word;
+    } table[] = {
+        {LEASE_STARTING, 1, 0, "deny_all"},
+        {LEASE_RUNNING, 1, 1, "enforcing"},
+        {LEASE_RUNNING, 2, 1, "updating"},
+        {LEASE_TERMINATED, 1, 1, "ended"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct store_lease lease = fixture_lease(1);
+        lease.state = table[i].state;
+        lease.policy_desired = table[i].desired;
+        lease.policy_observed = table[i].observed;
+        json_t *json = encode_lease(&lease);
+        assert_text(at(json, "filter", "enforcement"), table[i].word);
+        json_decref(json);
+    }
+}
+
+static void an_ended_lease_shows_how(void **state)
+{
+    (void)state;
+    struct store_lease lease = fixture_lease(1);
+    lease.state = LEASE_TERMINATED;
+    lease.reason = LEASE_VMM_CRASH;
+    lease.exit_code = -1;
+    lease.signal = 11;
+    lease.stopped_ms = UINT64_C(1700000001000);
+    strcpy(lease.initiated_by, "provider");
+    strcpy(lease.termination_detail, "it crashed");
+    json_t *json = encode_lease(&lease);
+    assert_text(at(json, "termination", "reason"), "vmm_crash");
+    assert_true(json_is_null(at(json, "termination", "exit_code")));
+    assert_int_equal(json_integer_value(at(json, "termination", "signal")), 11);
+    json_decref(json);
+    json = encode_termination(&lease);
+    assert_text(at(json, "lease_id", NULL), lease.id.text);
+    assert_text(at(json, "detail", NULL), "it crashed");
+    assert_text(at(json, "stopped_at", NULL), "2023-11-14T22:13:21.000Z");
+    json_decref(json);
+}
+
+static void text_that_is_not_utf8_is_shown_escaped(void **state)
+{
+    (void)state;
+    struct store_lease lease = fixture_lease(1);
+    lease.reason = LEASE_GUEST_CRASH;
+    strcpy(lease.termination_detail, "oops \xff\xfe");
+    json_t *json = encode_lease(&lease);
+    assert_non_null(json);
+    assert_text(at(json, "termination", "detail"), "oops \\xff\\xfe");
+    json_decref(json);
+}
+
+static void a_violation_shows_null_where_the_frame_had_nothing(void **state)
+{
+    (void)state;
+    struct store_violation violation = fixture_violation(1, fixture_lease(1).id);
+    violation.destination_ip[0] = '\0';
+    violation.destination_port = 0;
+    violation.evidence_bytes = 0;
+    json_t *json = encode_violation(&violation);
+    assert_non_null(json);
+    assert_true(json_is_null(at(json, "destination_ip", NULL)));
+    assert_true(json_is_null(at(json, "destination_port", NULL)));
+    /* SHA-256 of nothing. */
+    assert_text(at(json, "evidence", "sha256"), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    json_decref(json);
+}
+
+static void counters_have_an_entry_for_every_reason(void **state)
+{
+    (void)state;
+    struct nat_stats stats = {.tunnel = NAT_TUNNEL_ESTABLISHED, .tunnel_established_ms = 500};
+    stats.frames[NAT_REASON_FRAGMENT] = UINT64_MAX;
+    json_t *json = encode_stats(&stats, 1500, UINT64_C(1700000000000));
+    const json_t *list = at(json, "from_guest", NULL);
+    assert_int_equal(json_array_size(list), NAT_REASON_COUNT);
+    const json_t *fragment = json_array_get(list, NAT_REASON_FRAGMENT);
+    assert_text(json_object_get(fragment, "reason"), "fragment");
+    assert_text(json_object_get(fragment, "verdict"), "drop");
+    assert_true(json_is_true(json_object_get(fragment, "violation")));
+    assert_true(json_integer_value(json_object_get(fragment, "frames")) > 0);
+    assert_text(at(json, "tunnel", "established_at"), "2023-11-14T22:13:19.000Z");
+    assert_true(json_is_null(at(json, "tunnel", "last_handshake_at")));
+    json_decref(json);
+}
+
+static void events_carry_their_data_as_an_object(void **state)
+{
+    (void)state;
+    const struct store_event event = {.sequence = 5, .at_ms = 1, .type = "a.b", .data = "{\"x\":1}"};
+    json_t *json = encode_event(&event);
+    assert_int_equal(json_integer_value(at(json, "sequence", NULL)), 5);
+    assert_true(json_is_null(at(json, "lease_id", NULL)));
+    assert_int_equal(json_integer_value(at(json, "data", "x")), 1);
+    json_decref(json);
+}
+
+/* An allocator that fails at the n-th call, counted down by the test. */
+static size_t allocations_left;
+
+static void *failing_malloc(size_t bytes)
+{
+    return allocations_left-- == 0 ? NULL : malloc(bytes);
+}
+
+static char *text_of(json_t *json)
+{
+    char *text = json_dumps(json, JSON_SORT_KEYS);
+    assert_non_null(text);
+    json_decref(json);
+    return text;
+}
+
+static void assert_whole(json_t *json, const char *expected)
+{
+    if (json == NULL)
+        return;
+    char *text = text_of(json);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void a_lack_of_memory_yields_a_whole_document_or_none(void **state)
+{
+    (void)state;
+    struct store_lease lease = fixture_lease(1);
+    const struct nat_stats stats = {0};
+    lease.reason = LEASE_VMM_CRASH;
+    char *whole_lease = text_of(encode_lease(&lease));
+    char *whole_stats = text_of(encode_stats(&stats, 1, 1));
+    size_t failures = 0;
+    for (size_t n = 0; n < 1000; n++) {
+        json_set_alloc_funcs(failing_malloc, free);
+        allocations_left = n;
+        json_t *shown_lease = encode_lease(&lease);
+        allocations_left = n;
+        json_t *shown_stats = encode_stats(&stats, 1, 1);
+        allocations_left = SIZE_MAX;
+        failures += shown_lease == NULL;
+        assert_whole(shown_lease, whole_lease);
+        assert_whole(shown_stats, whole_stats);
+    }
+    json_set_alloc_funcs(malloc, free);
+    assert_true(failures > 10);
+    assert_true(failures < 1000);
+    free(whole_lease);
+    free(whole_stats);
+}
+
+int main(void)
+{
+    if (sodium_init() < 0)
+        return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_living_lease_shows_what_it_is),
+        cmocka_unit_test(enforcement_follows_the_generations),
+        cmocka_unit_test(an_ended_lease_shows_how),
+        cmocka_unit_test(text_that_is_not_utf8_is_shown_escaped),
+        cmocka_unit_test(a_violation_shows_null_where_the_frame_had_nothing),
+        cmocka_unit_test(counters_have_an_entry_for_every_reason),
+        cmocka_unit_test(events_carry_their_data_as_an_object),
+        cmocka_unit_test(a_lack_of_memory_yields_a_whole_document_or_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

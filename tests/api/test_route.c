@@ -1,0 +1,187 @@
+#include "api/route.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "embed.h"
+#include "tests/cmocka.h"
+
+/* ---- the contract, read line by line ----------------------------------------------------------------------------- */
+
+/* One operation of openapi.yaml. */
+struct operation {
+    char path[80];
+    char method[8];
+    bool is_open;
+    bool takes_body;
+};
+
+struct contract {
+    size_t count;
+    struct operation operations[64];
+};
+
+/* Paths stand at two spaces below `paths:`, methods at four, what belongs to an operation at six. */
+static void read_contract(struct contract *contract)
+{
+    static const char *const methods[] = {"get", "post", "put", "patch", "delete"};
+    const struct embed_file *file = embed_files;
+    while (file->path != NULL && strcmp(file->path, "openapi.yaml") != 0)
+        file++;
+    assert_non_null(file->path);
+    char *text = strdup((const char *)file->bytes);
+    char path[80] = "";
+    bool in_paths = false;
+    struct operation *last = NULL;
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        if (line[0] != ' ')
+            in_paths = strcmp(line, "paths:") == 0;
+        size_t indent = strspn(line, " ");
+        size_t length = strlen(line);
+        if (!in_paths || length == 0)
+            continue;
+        if (indent == 2 && line[2] == '/') {
+            snprintf(path, sizeof path, "%.*s", (int)(length - 3), line + 2);
+            last = NULL;
+        }
+        for (size_t i = 0; indent == 4 && i < sizeof methods / sizeof methods[0]; i++) {
+            if (strncmp(line + 4, methods[i], strlen(methods[i])) == 0 && line[length - 1] == ':') {
+                assert_true(contract->count < 64);
+                last = &contract->operations[contract->count++];
+                snprintf(last->path, sizeof last->path, "%s", path);
+                snprintf(last->method, sizeof last->method, "%s", methods[i]);
+            }
+        }
+        if (last != NULL && strcmp(line, "      security: []") == 0)
+            last->is_open = true;
+        if (last != NULL && strcmp(line, "      requestBody:") == 0)
+            last->takes_body = true;
+    }
+    free(text);
+}
+
+static const struct operation *find_operation(const struct contract *contract, const struct route *route)
+{
+    for (size_t i = 0; i < contract->count; i++) {
+        if (strcmp(contract->operations[i].path, route->pattern) == 0 &&
+            strcasecmp(contract->operations[i].method, request_method_name(route->method)) == 0)
+            return &contract->operations[i];
+    }
+    return NULL;
+}
+
+static void every_route_is_an_operation_of_the_contract(void **state)
+{
+    (void)state;
+    struct contract contract = {0};
+    read_contract(&contract);
+    for (const struct route *route = route_table; route->pattern != NULL; route++) {
+        const struct operation *operation = find_operation(&contract, route);
+        if (operation == NULL)
+            fail_msg("%s %s is not in openapi.yaml", request_method_name(route->method), route->pattern);
+        assert_int_equal(operation->is_open, route->auth == ROUTE_OPEN);
+        assert_int_equal(operation->takes_body, route->takes_body);
+    }
+}
+
+static void every_operation_of_the_contract_is_a_route(void **state)
+{
+    (void)state;
+    struct contract contract = {0};
+    read_contract(&contract);
+    size_t routes = 0;
+    for (const struct route *route = route_table; route->pattern != NULL; route++)
+        routes++;
+    /* Each route has its own operation (above), so equal numbers leave none without a route. */
+    assert_int_equal(contract.count, routes);
+    assert_true(routes > 20);
+}
+
+/* ---- matching ------------------------------------------------------------------------------------------------------ */
+
+static void ignore(void *context, const struct request *request, struct response *response)
+{
+    (void)context;
+    (void)request;
+    (void)response;
+}
+
+static const struct route table[] = {
+    {REQUEST_GET, "/", ROUTE_OPEN, false, NULL, "text/html", ignore},
+    {REQUEST_GET, "/a/{x}", ROUTE_TOKEN, false, "limit after", "application/json", ignore},
+    {REQUEST_DELETE, "/a/{x}", ROUTE_TOKEN, false, NULL, "application/json", ignore},
+    {REQUEST_POST, "/a/{x}/b", ROUTE_TOKEN, true, NULL, "application/json", ignore},
+    {.pattern = NULL},
+};
+
+static struct route_match match(enum request_method method, const char *target, struct request *request)
+{
+    *request = (struct request){.method = method};
+    assert_int_equal(request_parse_target(request, target, NULL), 0);
+    return route_match(table, request);
+}
+
+static void a_path_and_method_find_their_route_and_parameters(void **state)
+{
+    (void)state;
+    struct request request;
+    assert_ptr_equal(match(REQUEST_GET, "/", &request).route, &table[0]);
+    assert_ptr_equal(match(REQUEST_HEAD, "/", &request).route, &table[0]);
+    assert_ptr_equal(match(REQUEST_DELETE, "/a/%2e%2e", &request).route, &table[2]);
+    assert_int_equal(request.parameter_count, 1);
+    assert_string_equal(request.parameters[0], "..");
+    assert_ptr_equal(match(REQUEST_POST, "/a/1/b", &request).route, &table[3]);
+}
+
+static void paths_that_are_nearly_right_find_nothing(void **state)
+{
+    (void)state;
+    const char *const paths[] = {"/a",   "/a/",    "//a/1",  "/a/1/", "/a/1/b/", "/a//b",
+                                 "/A/1", "/a/1/c", "/a%2F1", "/./",   "/a/1/b/c"};
+    struct request request;
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        assert_false(match(REQUEST_GET, paths[i], &request).path_known);
+}
+
+static void a_known_path_tells_its_methods(void **state)
+{
+    (void)state;
+    struct request request;
+    char allow[ROUTE_ALLOW_BYTES];
+    struct route_match found = match(REQUEST_PUT, "/a/1", &request);
+    assert_null(found.route);
+    assert_true(found.path_known);
+    assert_string_equal(route_allow_header(found.allowed, allow), "GET, HEAD, DELETE, OPTIONS");
+    found = match(REQUEST_HEAD, "/a/1/b", &request);
+    assert_null(found.route);
+    assert_string_equal(route_allow_header(found.allowed, allow), "POST, OPTIONS");
+    route_allow_header((1u << REQUEST_OTHER) - 1, allow);
+    assert_true(strlen(allow) < ROUTE_ALLOW_BYTES - 1);
+}
+
+static void query_parameters_are_whole_words_of_the_route(void **state)
+{
+    (void)state;
+    assert_true(route_takes_query(&table[1], "limit"));
+    assert_true(route_takes_query(&table[1], "after"));
+    assert_false(route_takes_query(&table[1], "lim"));
+    assert_false(route_takes_query(&table[1], "limit after"));
+    assert_false(route_takes_query(&table[1], ""));
+    assert_false(route_takes_query(&table[0], "limit"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_route_is_an_operation_of_the_contract),
+        cmocka_unit_test(every_operation_of_the_contract_is_a_route),
+        cmocka_unit_test(a_path_and_method_find_their_route_and_parameters),
+        cmocka_unit_test(paths_that_are_nearly_right_find_nothing),
+        cmocka_unit_test(a_known_path_tells_its_methods),
+        cmocka_unit_test(query_parameters_are_whole_words_of_the_route),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
