@@ -12,7 +12,6 @@
 
 #include "api/command.h"
 #include "api/options.h"
-#include "api/secret_alloc.h"
 #include "base/scope.h"
 #include "vmm/vmm.h"
 
@@ -92,6 +91,14 @@ static int program_version(const char *program, char ret_line[static VERSION_BYT
     return 0;
 }
 
+/* A device that opens and boots nothing is not mended by a group. */
+static const char *mend_accel(const struct config *config)
+{
+    return access(config->hypervisor.kvm_device, R_OK | W_OK) == 0
+               ? "enable nested virtualisation for this machine, or use one whose KVM boots a guest"
+               : "sudo usermod -aG kvm \"$USER\" (then log in again)";
+}
+
 static void check_hypervisor(struct report *report, const struct config *config)
 {
     char version[VERSION_BYTES] = "";
@@ -120,8 +127,8 @@ static void check_hypervisor(struct report *report, const struct config *config)
     else if (strcmp(accel.name, "kvm") == 0)
         find(report, LEVEL_OK, "accelerator", NULL, "kvm (-cpu %s): %s", accel.cpu, accel.reason);
     else
-        find(report, LEVEL_WARN, "accelerator", "sudo usermod -aG kvm \"$USER\" (then log in again)",
-             "%s: %s; machines run ten times slower without KVM", accel.name, accel.reason);
+        find(report, LEVEL_WARN, "accelerator", mend_accel(config), "%s: %s; machines run ten times slower without KVM",
+             accel.name, accel.reason);
 }
 
 /* ---- images ---------------------------------------------------------------------------------------------------- */
@@ -199,11 +206,9 @@ static void check_user(struct report *report)
 static void print_json(struct report *report)
 {
     json_t *json = json_pack("{s:b, s:o}", "ok", (int)!report->failed, "findings", report->findings);
-    char *text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
+    if (json_dumpf(json, stdout, JSON_INDENT(2)) == 0)
+        putchar('\n');
     json_decref(json);
-    if (text != NULL)
-        puts(text);
-    secret_free(text);
 }
 
 int command_doctor(int argc, char **argv)

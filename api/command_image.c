@@ -5,7 +5,6 @@
 #include "api/command.h"
 #include "api/encode.h"
 #include "api/options.h"
-#include "api/secret_alloc.h"
 
 static const char usage[] =
     "usage: omertad image list [OPTION...]         names, sizes and digests\n"
@@ -55,13 +54,10 @@ static int list(const char *dir)
 static int show(const struct vmm_image *image)
 {
     json_t *json = encode_image(image);
-    char *text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
+    int result = json_dumpf(json, stdout, JSON_INDENT(2));
     json_decref(json);
-    if (text == NULL)
-        return COMMAND_FAILED;
-    puts(text);
-    secret_free(text);
-    return COMMAND_OK;
+    putchar('\n');
+    return result == 0 ? COMMAND_OK : COMMAND_FAILED;
 }
 
 static int verify(const char *dir, const struct vmm_image *image)

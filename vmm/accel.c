@@ -255,7 +255,7 @@ static bool cache_read(const char *cache_dir, const json_t *key, struct vmm_acce
 }
 
 /* Replace the cache as a whole: a reader sees the old one or the new one. */
-static int cache_write(const char *cache_dir, const char *text, struct error *err)
+static int cache_write(const char *cache_dir, const json_t *cache, struct error *err)
 {
     int directory SCOPED_FD = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0)
@@ -263,8 +263,7 @@ static int cache_write(const char *cache_dir, const char *text, struct error *er
     unlinkat(directory, CACHE_TEMPORARY, 0);
     errno = 0; /* stays so after a short write */
     int fd SCOPED_FD = openat(directory, CACHE_TEMPORARY, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    size_t length = strlen(text);
-    if (fd >= 0 && write(fd, text, length) == (ssize_t)length &&
+    if (fd >= 0 && json_dumpfd(cache, fd, JSON_INDENT(2)) == 0 &&
         renameat(directory, CACHE_TEMPORARY, directory, CACHE_FILE) == 0)
         return 0;
     int code = errno == 0 ? EIO : errno;
@@ -281,9 +280,11 @@ int accel_remember(const char *qemu, const char *kvm_device, const char *cache_d
         return error_set(err, -ENOTSUP, "without a boot id and QEMU's file a finding cannot be kept");
     json_t *cache = json_pack("{s:o, s:{s:s, s:s, s:s}}", "for", key, "finding", "name", accel->name, "cpu", accel->cpu,
                               "reason", accel->reason);
-    char *text SCOPED_FREE = cache == NULL ? NULL : json_dumps(cache, JSON_INDENT(2));
+    if (cache == NULL)
+        return error_set(err, -ENOMEM, "out of memory");
+    int rc = cache_write(cache_dir, cache, err);
     json_decref(cache);
-    return text == NULL ? error_set(err, -ENOMEM, "out of memory") : cache_write(cache_dir, text, err);
+    return rc;
 }
 
 int accel_find(const char *qemu, const char *kvm_device, const char *cache_dir, bool fresh, struct vmm_accel *ret_accel,

@@ -95,6 +95,11 @@ class Layers(unittest.TestCase):
                    and re.search(r"\bverdict_decide\(", (ROOT / path).read_text()) and path.name != "verdict.c"]
         self.assertEqual(callers, ["nat/worker.c"])
 
+    def test_json_text_is_freed_by_the_one_file_that_knows_how(self):
+        """jansson allocates with what main() gives it, so free() would be wrong for what json_dumps() returns."""
+        users = [str(path) for path in sources() if re.search(r"\bjson_dumps\(", (ROOT / path).read_text())]
+        self.assertEqual(users, ["api/response.c"])
+
     def test_there_are_no_mutable_globals(self):
         """Objects built from the five folders put nothing into a section that can be written once the program runs."""
         found = []

@@ -43,6 +43,19 @@ class Shutdown(LabCase):
         self.assert_clean(daemon)
         self.assertEqual("provider_shutdown", self.after(daemon, lease)["reason"])
 
+    def test_an_accelerator_that_opens_and_boots_nothing_is_refused_once_a_boot(self):
+        daemon = self.lab.daemon("accelerator", {"hypervisor": {"kvmDevice": "/dev/null"}}).start()
+        self.addCleanup(daemon.stop)
+        wait_for(lambda: daemon.client().get("/v1/node")["accelerator"]["known"], 10, "the trial")
+        found = daemon.client().get("/v1/node")["accelerator"]
+        self.assertEqual("tcg", found["name"])
+        self.assertTrue(found["reason"])
+        self.assertEqual(0, daemon.stop())
+        daemon.start()
+        wait_for(lambda: daemon.client().get("/v1/node")["accelerator"]["known"], 1, "the finding of before")
+        self.assertEqual(found, daemon.client().get("/v1/node")["accelerator"])
+        self.assertEqual(0, daemon.stop())
+
     def test_kill_9_takes_the_machines_along(self):
         before = self.lab.oracle.mark()
         daemon, lease = self.start("kill9")
