@@ -22,10 +22,31 @@ bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip)
     return false;
 }
 
+static int check_numbers(const struct nat_policy *policy, struct error *err)
+{
+    const uint64_t rates[] = {policy->limits.egress_bits_per_s, policy->limits.ingress_bits_per_s,
+                              policy->limits.egress_packets_per_s, policy->limits.ingress_packets_per_s};
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
+        if (rates[i] > NAT_RATE_MAX)
+            return error_set(err, -EINVAL, "a limit of %llu a second is above %llu", (unsigned long long)rates[i],
+                             (unsigned long long)NAT_RATE_MAX);
+    }
+    if (policy->mode == NAT_MODE_SAMPLED &&
+        (policy->sampling_ppm < NAT_SAMPLING_PPM_MIN || policy->sampling_ppm > NAT_SAMPLING_PPM_MAX))
+        return error_set(err, -EINVAL, "a sampling rate of %u millionths is not between %d and %d",
+                         (unsigned)policy->sampling_ppm, NAT_SAMPLING_PPM_MIN, NAT_SAMPLING_PPM_MAX);
+    if (policy->own_count > NAT_OWN_MAX)
+        return error_set(err, -EINVAL, "%zu own addresses, at most %d fit", policy->own_count, NAT_OWN_MAX);
+    return 0;
+}
+
 int allowlist_check(const struct nat_policy *policy, struct error *err)
 {
     if (policy->generation == 0)
         return error_set(err, -EINVAL, "policy generation 0 means a shut gate and cannot be applied");
+    int rc = check_numbers(policy, err);
+    if (rc < 0)
+        return rc;
     if (policy->allow_count > NAT_ALLOW_MAX)
         return error_set(err, -EINVAL, "%zu allowed endpoints, at most %d fit", policy->allow_count, NAT_ALLOW_MAX);
     for (size_t i = 0; i < policy->allow_count; i++) {

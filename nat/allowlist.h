@@ -21,7 +21,8 @@ bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip);
 
 /**
  * allowlist_check() - Whether a policy may be enforced at all
- * Return: 0; -EINVAL with the entry named for too many endpoints, port 0, or an address that no policy may hold
+ * Return: 0; -EINVAL with the entry named for too many endpoints, port 0, an address that no policy may hold, or a number
+ *         out of range
  * Thread: any
  */
 int allowlist_check(const struct nat_policy *policy, struct error *err);

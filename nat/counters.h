@@ -21,6 +21,7 @@ struct counters {
     counter tunnel;
     counter tunnel_established_ms;
     counter tunnel_last_handshake_ms;
+    counter consumer_heard_ms;
     counter policy_generation;
     counter guest_mac; /* 48 bits */
 };

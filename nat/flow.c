@@ -1,7 +1,5 @@
 #include "nat/flow.h"
 
-#include <stdbool.h>
-
 #include "base/error.h"
 #include "nat/allowlist.h"
 

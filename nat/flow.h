@@ -3,6 +3,7 @@
 #ifndef NAT_FLOW_H
 #define NAT_FLOW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ struct flow {
     enum flow_state state;
     uint16_t guest_port;
     struct nat_endpoint consumer;
+    bool listens; /* the allowlist holds @consumer. Where unchecked packets went, nothing comes back from */
     uint64_t used_ms;
 };
 
@@ -71,7 +73,7 @@ void flow_close(struct flow_pool *pool, int slot);
 uint64_t flow_expire(struct flow_pool *pool, uint64_t now_ms);
 
 /**
- * flow_retain() - Close flows whose endpoint a policy no longer allows
+ * flow_retain() - Close flows whose endpoint a policy does not allow
  * Return: one bit for each slot that was closed
  * Thread: the owning NAT thread only
  */

@@ -4,30 +4,39 @@
 
 #include "nat/nat.h"
 
+/* What a reason means. An attack is a violation that no broken driver sends. */
+enum reason_kind { HARMLESS, VIOLATION, ATTACK };
+
 struct reason_row {
     const char *name;
     enum nat_verdict verdict;
-    bool violation;
+    enum reason_kind kind;
 };
 
 static const struct reason_row reason_rows[NAT_REASON_COUNT] = {
-    [NAT_REASON_ALLOWED] = {"allowed", NAT_FORWARD, false},
-    [NAT_REASON_ARP] = {"arp", NAT_ANSWER, false},
-    [NAT_REASON_DHCP] = {"dhcp", NAT_ANSWER, false},
-    [NAT_REASON_IGNORED] = {"ignored", NAT_DROP, false},
-    [NAT_REASON_GATE_SHUT] = {"gate_shut", NAT_DROP, false},
-    [NAT_REASON_UPLINK] = {"uplink", NAT_DROP, false},
-    [NAT_REASON_MALFORMED] = {"malformed", NAT_DROP, true},
-    [NAT_REASON_VLAN] = {"vlan", NAT_DROP, true},
-    [NAT_REASON_IPV6] = {"ipv6", NAT_DROP, true},
-    [NAT_REASON_FRAGMENT] = {"fragment", NAT_DROP, true},
-    [NAT_REASON_IP_OPTIONS] = {"ip_options", NAT_DROP, true},
-    [NAT_REASON_SOURCE_MAC_SPOOFED] = {"source_mac_spoofed", NAT_DROP, true},
-    [NAT_REASON_SOURCE_IP_SPOOFED] = {"source_ip_spoofed", NAT_DROP, true},
-    [NAT_REASON_ARP_SPOOFED] = {"arp_spoofed", NAT_DROP, true},
-    [NAT_REASON_PROTOCOL_NOT_ALLOWED] = {"protocol_not_allowed", NAT_DROP, true},
-    [NAT_REASON_DESTINATION_NOT_ALLOWED] = {"destination_not_allowed", NAT_DROP, true},
-    [NAT_REASON_PORT_NOT_ALLOWED] = {"port_not_allowed", NAT_DROP, true},
+    [NAT_REASON_ALLOWED] = {"allowed", NAT_FORWARD, HARMLESS},
+    [NAT_REASON_ARP] = {"arp", NAT_ANSWER, HARMLESS},
+    [NAT_REASON_DHCP] = {"dhcp", NAT_ANSWER, HARMLESS},
+    [NAT_REASON_IGNORED] = {"ignored", NAT_DROP, HARMLESS},
+    [NAT_REASON_GATE_SHUT] = {"gate_shut", NAT_DROP, HARMLESS},
+    [NAT_REASON_UPLINK] = {"uplink", NAT_DROP, HARMLESS},
+    [NAT_REASON_UNCHECKED] = {"unchecked", NAT_FORWARD, HARMLESS},
+    [NAT_REASON_UNSAMPLED] = {"unsampled", NAT_DROP, HARMLESS},
+    [NAT_REASON_NEVER] = {"never", NAT_DROP, HARMLESS},
+    [NAT_REASON_RATE_LIMITED] = {"rate_limited", NAT_DROP, HARMLESS},
+    [NAT_REASON_UNANSWERED] = {"unanswered", NAT_DROP, HARMLESS},
+    [NAT_REASON_MALFORMED] = {"malformed", NAT_DROP, VIOLATION},
+    [NAT_REASON_VLAN] = {"vlan", NAT_DROP, VIOLATION},
+    [NAT_REASON_IPV6] = {"ipv6", NAT_DROP, ATTACK},
+    [NAT_REASON_FRAGMENT] = {"fragment", NAT_DROP, VIOLATION},
+    [NAT_REASON_IP_OPTIONS] = {"ip_options", NAT_DROP, ATTACK},
+    [NAT_REASON_SOURCE_MAC_SPOOFED] = {"source_mac_spoofed", NAT_DROP, ATTACK},
+    [NAT_REASON_SOURCE_IP_SPOOFED] = {"source_ip_spoofed", NAT_DROP, ATTACK},
+    [NAT_REASON_ARP_SPOOFED] = {"arp_spoofed", NAT_DROP, ATTACK},
+    [NAT_REASON_PROTOCOL_NOT_ALLOWED] = {"protocol_not_allowed", NAT_DROP, ATTACK},
+    [NAT_REASON_DESTINATION_NOT_ALLOWED] = {"destination_not_allowed", NAT_DROP, ATTACK},
+    [NAT_REASON_PORT_NOT_ALLOWED] = {"port_not_allowed", NAT_DROP, ATTACK},
+    [NAT_REASON_NOT_WIREGUARD] = {"not_wireguard", NAT_DROP, ATTACK},
 };
 
 const char *nat_reason_name(enum nat_reason reason)
@@ -37,7 +46,12 @@ const char *nat_reason_name(enum nat_reason reason)
 
 bool nat_reason_is_violation(enum nat_reason reason)
 {
-    return reason_rows[reason].violation;
+    return reason_rows[reason].kind != HARMLESS;
+}
+
+bool nat_reason_is_attack(enum nat_reason reason)
+{
+    return reason_rows[reason].kind == ATTACK;
 }
 
 enum nat_verdict nat_verdict_of(enum nat_reason reason)
@@ -47,26 +61,38 @@ enum nat_verdict nat_verdict_of(enum nat_reason reason)
 
 const char *nat_verdict_name(enum nat_verdict verdict)
 {
-    static const char *const names[NAT_VERDICT_COUNT] = {"drop", "answer", "forward"};
+    static const char *const names[NAT_VERDICT_COUNT] = {"drop", "answer", "forward", "terminate"};
     return names[verdict];
 }
 
 const char *nat_inbound_name(enum nat_inbound inbound)
 {
-    static const char *const names[NAT_INBOUND_COUNT] = {"delivered", "too_big", "vm_gone"};
+    static const char *const names[NAT_INBOUND_COUNT] = {"delivered", "rate_limited", "too_big", "vm_gone"};
     return names[inbound];
 }
 
 const char *nat_tunnel_name(enum nat_tunnel tunnel)
 {
-    static const char *const names[] = {"waiting", "handshaking", "established"};
+    static const char *const names[] = {"waiting", "handshaking", "established", "lost"};
     return names[tunnel];
 }
 
+static const char *const mode_names[NAT_MODE_COUNT] = {"filtered", "conntrack", "sampled"};
+
 const char *nat_mode_name(enum nat_mode mode)
 {
-    static const char *const names[] = {"filtered"};
-    return names[mode];
+    return mode_names[mode];
+}
+
+bool nat_mode_parse(const char *name, enum nat_mode *ret_mode)
+{
+    for (size_t i = 0; i < NAT_MODE_COUNT; i++) {
+        if (strcmp(name, mode_names[i]) == 0) {
+            *ret_mode = (enum nat_mode)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Reads a decimal number of at most @digits digits, without sign, blank or leading zero. Return: what follows, or NULL. */

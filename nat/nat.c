@@ -49,7 +49,7 @@ static void build_wait_set(const struct nat *nat, struct wait_set *set)
     set->fds[1] = (struct pollfd){.fd = worker->frame_io.fd, .events = (short)(POLLIN | (waits ? POLLOUT : 0))};
     set->count = 2;
     for (int slot = 0; slot < FLOW_MAX && !waits; slot++) {
-        if (worker->uplink.fds[slot] < 0)
+        if (!worker_listens(worker, slot))
             continue;
         set->slots[set->count - 2] = slot;
         set->fds[set->count++] = (struct pollfd){.fd = worker->uplink.fds[slot], .events = POLLIN};
@@ -59,7 +59,7 @@ static void build_wait_set(const struct nat *nat, struct wait_set *set)
 /* Return: milliseconds until the next timer, -1 for none. */
 static int timeout_ms(const struct worker *worker, uint64_t now_ms)
 {
-    uint64_t due = flow_next_expiry(&worker->flows);
+    uint64_t due = worker_next_expiry(worker);
     if (worker->reporter.due_ms < due)
         due = worker->reporter.due_ms;
     if (due == UINT64_MAX)
@@ -293,6 +293,7 @@ void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats)
     ret_stats->tunnel = (enum nat_tunnel)counter_get(&counters->tunnel);
     ret_stats->tunnel_established_ms = counter_get(&counters->tunnel_established_ms);
     ret_stats->tunnel_last_handshake_ms = counter_get(&counters->tunnel_last_handshake_ms);
+    ret_stats->consumer_heard_ms = counter_get(&counters->consumer_heard_ms);
     ret_stats->policy_generation = counter_get(&counters->policy_generation);
     uint64_t mac = counter_get(&counters->guest_mac);
     for (size_t i = 0; i < sizeof ret_stats->guest_mac.b; i++)

@@ -13,32 +13,47 @@
 #include "base/error.h"
 
 enum nat_limits {
-    NAT_ALLOW_MAX = 16,      /* a lease has one consumer; the rest is room for its other addresses */
-    NAT_EVIDENCE_BYTES = 96, /* headers only: Ethernet 14 + IPv4 60 + first bytes of the transport header */
-    NAT_MTU_MIN = 576,       /* RFC 791: every host accepts this much */
-    NAT_MTU_MAX = 1500,      /* Ethernet; a guest that sends more is dropped as malformed */
+    NAT_ALLOW_MAX = 16,             /* a lease has one consumer; the rest is room for its other addresses */
+    NAT_EVIDENCE_BYTES = 96,        /* headers only: Ethernet 14 + IPv4 60 + first bytes of the transport header */
+    NAT_MTU_MIN = 576,              /* RFC 791: every host accepts this much */
+    NAT_OWN_MAX = 32,               /* the provider's own addresses; a machine has a handful */
+    NAT_SAMPLING_PPM_MIN = 1000,    /* one packet in a thousand */
+    NAT_SAMPLING_PPM_MAX = 1000000, /* every packet */
+    NAT_SAMPLING_PPM_DEFAULT = 10000,
+    NAT_MTU_MAX = 1500, /* Ethernet; a guest that sends more is dropped as malformed */
 };
+
+/* Largest limit a second, of bits or packets: a thousand times what a network card does. */
+#define NAT_RATE_MAX UINT64_C(1000000000000)
 
 /** enum nat_mode - What the NAT promises about the frames of a lease. */
 enum nat_mode {
-    NAT_MODE_FILTERED, /* every frame is judged; nothing but the allowlist is forwarded */
+    NAT_MODE_FILTERED,  /* every frame is judged; nothing but the allowlist is forwarded */
+    NAT_MODE_CONNTRACK, /* the first packet to each destination is judged in full, then a table answers */
+    NAT_MODE_SAMPLED,   /* an unpredictable share of the frames is judged; of the rest UDP is forwarded unchecked */
+    NAT_MODE_COUNT,
 };
 
 /** enum nat_verdict - What happens to one frame. DROP is zero, so that a forgotten verdict drops. */
-enum nat_verdict { NAT_DROP, NAT_ANSWER, NAT_FORWARD, NAT_VERDICT_COUNT };
+enum nat_verdict { NAT_DROP, NAT_ANSWER, NAT_FORWARD, NAT_TERMINATE, NAT_VERDICT_COUNT };
 
 /**
  * enum nat_reason - Why a frame from the VM got its verdict; the index of the counters
  *
- * From NAT_REASON_MALFORMED to NAT_REASON_PORT_NOT_ALLOWED each is a violation as well.
+ * From NAT_REASON_MALFORMED to NAT_REASON_NOT_WIREGUARD each is a violation as well.
  */
 enum nat_reason {
-    NAT_REASON_ALLOWED,   /* FORWARD: UDP to an allowlisted endpoint */
-    NAT_REASON_ARP,       /* ANSWER */
-    NAT_REASON_DHCP,      /* ANSWER */
-    NAT_REASON_IGNORED,   /* DROP: what a guest kernel says by itself (ND, MLD, IGMP, mDNS, LLDP, broadcast) */
-    NAT_REASON_GATE_SHUT, /* DROP: not armed yet, or shut for good */
-    NAT_REASON_UPLINK,    /* DROP: judged FORWARD, but no socket or the kernel refused the datagram */
+    NAT_REASON_ALLOWED,      /* FORWARD: UDP to an allowlisted endpoint */
+    NAT_REASON_ARP,          /* ANSWER */
+    NAT_REASON_DHCP,         /* ANSWER */
+    NAT_REASON_IGNORED,      /* DROP: what a guest kernel says by itself (ND, MLD, IGMP, mDNS, LLDP, broadcast) */
+    NAT_REASON_GATE_SHUT,    /* DROP: not armed yet, or shut for good */
+    NAT_REASON_UPLINK,       /* DROP: judged FORWARD, but no socket or the kernel refused the datagram */
+    NAT_REASON_UNCHECKED,    /* FORWARD, sampled mode: UDP that was not drawn */
+    NAT_REASON_UNSAMPLED,    /* DROP, sampled mode: was not drawn and is not UDP from the leased addresses */
+    NAT_REASON_NEVER,        /* DROP, sampled mode: was not drawn, and goes where nothing may ever go */
+    NAT_REASON_RATE_LIMITED, /* DROP: over the lease's limits; no violation */
+    NAT_REASON_UNANSWERED,   /* DROP: the consumer has not answered yet and the budget for that is used up */
     NAT_REASON_MALFORMED,
     NAT_REASON_VLAN,
     NAT_REASON_IPV6,
@@ -50,12 +65,14 @@ enum nat_reason {
     NAT_REASON_PROTOCOL_NOT_ALLOWED,
     NAT_REASON_DESTINATION_NOT_ALLOWED,
     NAT_REASON_PORT_NOT_ALLOWED,
+    NAT_REASON_NOT_WIREGUARD, /* with require_wireguard alone */
     NAT_REASON_COUNT,
 };
 
 /** enum nat_inbound - What happened to a datagram from the consumer; the index of the inbound counters. */
 enum nat_inbound {
     NAT_INBOUND_DELIVERED,
+    NAT_INBOUND_RATE_LIMITED,
     NAT_INBOUND_TOO_BIG, /* would not fit the guest's MTU */
     NAT_INBOUND_VM_GONE, /* the attachment refused the frame */
     NAT_INBOUND_COUNT,
@@ -81,16 +98,39 @@ struct nat_link {
     uint16_t mtu;
 };
 
-/** struct nat_policy - What is allowed; replaced as a whole. */
+/** struct nat_rates - Token buckets each way, over IPv4 packets; 0: no limit. */
+struct nat_rates {
+    uint64_t egress_bits_per_s;
+    uint64_t ingress_bits_per_s;
+    uint64_t egress_packets_per_s;
+    uint64_t ingress_packets_per_s;
+};
+
+/**
+ * struct nat_policy - What is allowed; replaced as a whole
+ * @sampling_ppm:       share of the frames that `sampled` judges, in millionths
+ * @terminate:          a violation that is an attack shuts the gate and asks for the VM's end. Frames that a broken driver
+ *                      may send (malformed, fragment, VLAN) are dropped all the same
+ * @require_wireguard:  what has not the shape of WireGuard is a violation
+ * @budget_unanswered:  until the consumer has answered with WireGuard, only a few packets pass
+ * @own:                the provider's own addresses: unsampled packets never go there
+ */
 struct nat_policy {
     enum nat_mode mode;
+    uint32_t sampling_ppm;
+    bool terminate;
+    bool require_wireguard;
+    bool budget_unanswered;
+    struct nat_rates limits;
+    size_t own_count;
+    uint32_t own[NAT_OWN_MAX];
     uint64_t generation; /* rises with each replacement; reports name it */
     size_t allow_count;
     struct nat_endpoint allow[NAT_ALLOW_MAX];
 };
 
 /** enum nat_tunnel - What message types and lengths say about the lease's tunnel. Nothing is decrypted. */
-enum nat_tunnel { NAT_TUNNEL_WAITING, NAT_TUNNEL_HANDSHAKING, NAT_TUNNEL_ESTABLISHED };
+enum nat_tunnel { NAT_TUNNEL_WAITING, NAT_TUNNEL_HANDSHAKING, NAT_TUNNEL_ESTABLISHED, NAT_TUNNEL_LOST };
 
 /**
  * struct nat_violation - One kind of forbidden frame, aggregated per (reason, destination, port, protocol)
@@ -105,6 +145,8 @@ struct nat_violation {
     enum nat_reason reason;
     enum nat_mode mode;
     bool overflow;
+    bool terminated;       /* the gate was shut because of it, and the VM has to end */
+    uint32_t sampling_ppm; /* in force when it was seen; 0 in other modes */
     uint64_t count;
     uint64_t first_ms; /* monotonic */
     uint64_t last_ms;
@@ -150,6 +192,7 @@ struct nat_stats {
     enum nat_tunnel tunnel;
     uint64_t tunnel_established_ms;    /* monotonic, 0 never */
     uint64_t tunnel_last_handshake_ms; /* monotonic, 0 never */
+    uint64_t consumer_heard_ms;        /* monotonic; newest datagram from the consumer, 0 never */
     uint64_t policy_generation;        /* enforced now; 0 while the gate is shut */
     struct nat_mac guest_mac;
 };
@@ -216,20 +259,26 @@ const char *nat_reason_name(enum nat_reason reason);
 /** nat_reason_is_violation() - Whether a drop for this reason breaks the lease's promise. Thread: any */
 bool nat_reason_is_violation(enum nat_reason reason);
 
+/** nat_reason_is_attack() - Whether it is a violation that no broken driver sends. Thread: any */
+bool nat_reason_is_attack(enum nat_reason reason);
+
 /** nat_verdict_of() - The verdict that goes with a reason in the counters. Thread: any */
 enum nat_verdict nat_verdict_of(enum nat_reason reason);
 
-/** nat_verdict_name() - "drop", "answer", "forward". Thread: any */
+/** nat_verdict_name() - "drop", "answer", "forward", "terminate". Thread: any */
 const char *nat_verdict_name(enum nat_verdict verdict);
 
-/** nat_inbound_name() - "delivered", "too_big", "vm_gone". Thread: any */
+/** nat_inbound_name() - "delivered", "rate_limited", "too_big", "vm_gone". Thread: any */
 const char *nat_inbound_name(enum nat_inbound inbound);
 
-/** nat_tunnel_name() - "waiting", "handshaking", "established". Thread: any */
+/** nat_tunnel_name() - "waiting", "handshaking", "established", "lost". Thread: any */
 const char *nat_tunnel_name(enum nat_tunnel tunnel);
 
-/** nat_mode_name() - "filtered". Thread: any */
+/** nat_mode_name() - "filtered", "conntrack", "sampled". Thread: any */
 const char *nat_mode_name(enum nat_mode mode);
+
+/** nat_mode_parse() - From the API's word; "direct" is none, because it has no NAT. Return: true when known. Thread: any */
+bool nat_mode_parse(const char *name, enum nat_mode *ret_mode);
 
 enum nat_text_limits {
     NAT_IP_TEXT_BYTES = 16,       /* 255.255.255.255 and the NUL */

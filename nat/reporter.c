@@ -37,11 +37,11 @@ static void send_tunnel(struct reporter *reporter, uint64_t now_ms)
 }
 
 /* Return: false when the reader has no room. */
-static bool send_violations(struct reporter *reporter, struct violation_table *table, bool only_new, uint64_t now_ms)
+static bool send_violations(struct reporter *reporter, struct violation_table *table, bool only_urgent, uint64_t now_ms)
 {
     for (int i = violation_next_unreported(table, 0); i >= 0; i = violation_next_unreported(table, i + 1)) {
         const struct violation_entry *entry = &table->entries[i];
-        if (only_new && entry->reported_count > 0)
+        if (only_urgent && entry->reported_count > 0 && !entry->violation.terminated)
             continue;
         struct nat_report report = {.kind = NAT_REPORT_VIOLATION, .at_ms = now_ms, .violation = entry->violation};
         if (!send_report(reporter, &report))
@@ -64,9 +64,9 @@ void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, uint64_t
     send_tunnel(reporter, now_ms);
 }
 
-void reporter_violation(struct reporter *reporter, struct violation_table *table, bool is_new, uint64_t now_ms)
+void reporter_violation(struct reporter *reporter, struct violation_table *table, bool urgent, uint64_t now_ms)
 {
-    if (is_new && !send_violations(reporter, table, true, now_ms))
+    if (urgent && !send_violations(reporter, table, true, now_ms))
         be_due(reporter, now_ms + REPORTER_RETRY_MS);
     if (table->unreported > 0)
         be_due(reporter, now_ms + REPORTER_GROWTH_MS);

@@ -33,8 +33,8 @@ void reporter_policy(struct reporter *reporter, uint64_t generation, uint64_t no
 /** reporter_tunnel() - Tell that the tunnel's state changed. Thread: the owner */
 void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, uint64_t now_ms);
 
-/** reporter_violation() - Tell of a new aggregate at once, of a grown one when it is due. Thread: the owner */
-void reporter_violation(struct reporter *reporter, struct violation_table *table, bool is_new, uint64_t now_ms);
+/** reporter_violation() - Tell of what is urgent at once, of a grown aggregate when it is due. Thread: the owner */
+void reporter_violation(struct reporter *reporter, struct violation_table *table, bool urgent, uint64_t now_ms);
 
 /** reporter_failed() - Tell that the thread cannot go on. Thread: the owner */
 void reporter_failed(struct reporter *reporter, int error_code, const char *text, uint64_t now_ms);

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <sys/socket.h>
 
 #include "base/scope.h"
@@ -16,9 +15,9 @@ void uplink_init(struct uplink *uplink)
         uplink->fds[slot] = -1;
 }
 
-static void tune(int fd)
+static void tune(int fd, bool listens)
 {
-    int receive_bytes = UPLINK_RECEIVE_BYTES;
+    int receive_bytes = listens ? UPLINK_RECEIVE_BYTES : 0; /* the system has a smallest size of its own */
     /* Best effort: the system caps it without an error. */
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
 #ifdef IP_PMTUDISC_OMIT
@@ -28,13 +27,13 @@ static void tune(int fd)
 #endif
 }
 
-int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer)
+int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, bool listens)
 {
     fd_close(&uplink->fds[slot]);
     int fd SCOPED_FD = socket(AF_INET, SOCK_DGRAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         return -errno;
-    tune(fd);
+    tune(fd, listens);
     struct sockaddr_in address = {
         .sin_family = AF_INET,
         .sin_port = htons(consumer.port),

@@ -2,6 +2,7 @@
 #ifndef NAT_UPLINK_H
 #define NAT_UPLINK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,11 +24,12 @@ void uplink_init(struct uplink *uplink);
 
 /**
  * uplink_open() - Make the socket of a slot; one that is there is closed first
+ * @listens: false: nothing will be received, so the system keeps next to nothing for it
  * Return: 0 or what the system said
  * Thread: the owner
  * Source: ip(7), IP_MTU_DISCOVER
  */
-int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer);
+int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, bool listens);
 
 /** uplink_close() - Close the sockets of these slots. @slots: one bit a slot. Thread: the owner */
 void uplink_close(struct uplink *uplink, uint64_t slots);

@@ -4,6 +4,7 @@
 
 #include "nat/allowlist.h"
 #include "nat/wire.h"
+#include "nat/wireguard.h"
 
 static bool mac_equal(struct nat_mac a, struct nat_mac b)
 {
@@ -59,20 +60,24 @@ static enum nat_reason explain_ipv4(const struct nat_policy *policy, const struc
     return NAT_REASON_PORT_NOT_ALLOWED;
 }
 
-static enum nat_reason judge_ipv4(const struct nat_policy *policy, const struct nat_link *link,
-                                  const struct packet *packet)
+/* Whole UDP from the leased addresses: the only kind of frame that any mode ever forwards. */
+static bool is_own_udp(const struct nat_link *link, const struct packet *packet)
 {
-    if (packet->kind == PACKET_UDP && packet->source.ip == link->guest_ip &&
-        allowlist_holds(policy, packet->destination))
-        return NAT_REASON_ALLOWED;
-    return explain_ipv4(policy, link, packet);
+    return packet->kind == PACKET_UDP && mac_equal(packet->source_mac, link->guest_mac) &&
+           packet->source.ip == link->guest_ip;
 }
 
-enum nat_reason verdict_decide(const struct nat_policy *policy, const struct nat_link *link,
+static enum nat_reason require_shape(const struct nat_policy *policy, const struct packet *packet)
+{
+    if (policy->require_wireguard && wireguard_classify(packet->payload, packet->payload_bytes) == WIREGUARD_NONE)
+        return NAT_REASON_NOT_WIREGUARD;
+    return NAT_REASON_ALLOWED;
+}
+
+/* Why a frame that carries no own UDP to the allowlist is dropped or answered. Nothing that this answers is forwarded. */
+static enum nat_reason explain(const struct nat_policy *policy, const struct nat_link *link,
                                const struct packet *packet)
 {
-    if (policy->generation == 0)
-        return NAT_REASON_GATE_SHUT;
     if (packet->kind == PACKET_MALFORMED)
         return NAT_REASON_MALFORMED;
     if (packet->kind == PACKET_VLAN)
@@ -91,10 +96,76 @@ enum nat_reason verdict_decide(const struct nat_policy *policy, const struct nat
     case PACKET_IP_OPTIONS:
     case PACKET_NOT_UDP:
     case PACKET_UDP:
-        return judge_ipv4(policy, link, packet);
+        return explain_ipv4(policy, link, packet);
     case PACKET_MALFORMED:
     case PACKET_VLAN:
-        break; /* judged above */
+        break; /* explained above */
     }
     return NAT_REASON_MALFORMED;
+}
+
+/* The full check. */
+static enum nat_reason judge(const struct nat_policy *policy, const struct nat_link *link, const struct packet *packet)
+{
+    if (is_own_udp(link, packet) && allowlist_holds(policy, packet->destination))
+        return require_shape(policy, packet);
+    return explain(policy, link, packet);
+}
+
+static enum nat_reason judge_tracked(const struct nat_policy *policy, const struct nat_link *link,
+                                     struct conntrack *table, const struct packet *packet, uint64_t now_ms)
+{
+    if (is_own_udp(link, packet) && conntrack_hit(table, policy->generation, packet->destination, now_ms))
+        return require_shape(policy, packet);
+    enum nat_reason reason = judge(policy, link, packet);
+    if (reason == NAT_REASON_ALLOWED)
+        conntrack_add(table, policy->generation, packet->destination, now_ms);
+    return reason;
+}
+
+/* Where no packet may go, drawn or not: constant ranges, the provider itself, the VM's own link. */
+static bool is_never(const struct nat_policy *policy, const struct nat_link *link, uint32_t ip)
+{
+    for (size_t i = 0; i < policy->own_count; i++) {
+        if (policy->own[i] == ip)
+            return true;
+    }
+    return nat_ip_is_never(ip) != NULL || (ip ^ link->guest_ip) <= UINT32_MAX >> link->prefix;
+}
+
+/* A frame that the sampler did not draw. What is local stays local; nothing else is looked up. */
+static enum nat_reason pass_over(const struct nat_policy *policy, const struct nat_link *link,
+                                 const struct packet *packet)
+{
+    if (is_own_udp(link, packet) && !is_dhcp(link, packet) && !ip_is_group(link, packet->destination.ip))
+        return is_never(policy, link, packet->destination.ip) ? NAT_REASON_NEVER : NAT_REASON_UNCHECKED;
+    enum nat_reason reason = explain(policy, link, packet);
+    return nat_reason_is_violation(reason) ? NAT_REASON_UNSAMPLED : reason;
+}
+
+static struct verdict weigh(const struct nat_policy *policy, enum nat_reason reason)
+{
+    struct verdict verdict = {nat_verdict_of(reason), reason, nat_reason_is_violation(reason)};
+    if (policy->terminate && nat_reason_is_attack(reason))
+        verdict.what = NAT_TERMINATE;
+    return verdict;
+}
+
+struct verdict verdict_decide(const struct nat_policy *policy, const struct nat_link *link,
+                              struct verdict_memory *memory, const struct packet *packet, uint64_t now_ms)
+{
+    if (policy->generation == 0)
+        return weigh(policy, NAT_REASON_GATE_SHUT);
+    switch (policy->mode) {
+    case NAT_MODE_FILTERED:
+        return weigh(policy, judge(policy, link, packet));
+    case NAT_MODE_CONNTRACK:
+        return weigh(policy, judge_tracked(policy, link, &memory->conntrack, packet, now_ms));
+    case NAT_MODE_SAMPLED:
+        return weigh(policy, sampler_draw(&memory->sampler, policy->sampling_ppm) ? judge(policy, link, packet)
+                                                                                  : pass_over(policy, link, packet));
+    case NAT_MODE_COUNT:
+        break;
+    }
+    return weigh(policy, NAT_REASON_GATE_SHUT);
 }

@@ -31,6 +31,7 @@ static void fill_entry(struct nat_violation *violation, const struct violation_f
         .serial = (uint32_t)index,
         .reason = frame->reason,
         .mode = policy->mode,
+        .sampling_ppm = policy->mode == NAT_MODE_SAMPLED ? policy->sampling_ppm : 0,
         .overflow = overflow,
         .first_ms = now_ms,
         .policy_generation = policy->generation,
@@ -67,6 +68,7 @@ struct nat_violation *violation_record(struct violation_table *table, const stru
         table->unreported++;
     entry->violation.count++;
     entry->violation.last_ms = now_ms;
+    entry->violation.terminated = entry->violation.terminated || frame->terminates;
     return is_new ? &entry->violation : NULL;
 }
 

@@ -33,6 +33,7 @@ struct violation_table {
 /** struct violation_frame - The frame that broke the promise, as violation_record() keeps it. */
 struct violation_frame {
     enum nat_reason reason;
+    bool terminates;
     const struct packet *packet;
     const uint8_t *bytes;
     size_t length;

@@ -52,6 +52,8 @@ static bool transport_seen(struct wireguard_observer *observer, enum wireguard_s
 bool wireguard_observe(struct wireguard_observer *observer, enum wireguard_side from, enum wireguard_message message,
                        uint64_t now_ms)
 {
+    if (from == WIREGUARD_CONSUMER && message != WIREGUARD_NONE)
+        observer->heard_ms = now_ms;
     switch (message) {
     case WIREGUARD_INITIATION:
         return initiation_seen(observer, from);
@@ -66,4 +68,17 @@ bool wireguard_observe(struct wireguard_observer *observer, enum wireguard_side 
         return false;
     }
     return false;
+}
+
+uint64_t wireguard_next_expiry(const struct wireguard_observer *observer)
+{
+    return observer->state == NAT_TUNNEL_ESTABLISHED ? observer->heard_ms + WIREGUARD_LOST_MS : UINT64_MAX;
+}
+
+bool wireguard_expire(struct wireguard_observer *observer, uint64_t now_ms)
+{
+    if (now_ms < wireguard_next_expiry(observer))
+        return false;
+    observer->state = NAT_TUNNEL_LOST;
+    return true;
 }

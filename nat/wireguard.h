@@ -27,12 +27,19 @@ enum wireguard_message wireguard_classify(const uint8_t *payload, size_t length)
 
 enum wireguard_side { WIREGUARD_GUEST, WIREGUARD_CONSUMER };
 
+enum wireguard_limits {
+    /* Keys are renewed every 120 s and worth nothing after 180 s (white paper, section 6.1): a consumer that was silent so
+     * long has no tunnel any more, whatever the VM sends. */
+    WIREGUARD_LOST_MS = 185 * 1000,
+};
+
 /** struct wireguard_observer - One lease's tunnel. Owner: its NAT thread. All zeros: nothing seen. */
 struct wireguard_observer {
     enum nat_tunnel state;
     bool initiated; /* an initiation stands unanswered or unconfirmed */
     bool answered;
     enum wireguard_side initiator;
+    uint64_t heard_ms;          /* newest message from the consumer, 0 never */
     uint64_t established_ms;    /* first time, 0 never */
     uint64_t last_handshake_ms; /* newest time, 0 never */
 };
@@ -48,5 +55,15 @@ struct wireguard_observer {
  */
 bool wireguard_observe(struct wireguard_observer *observer, enum wireguard_side from, enum wireguard_message message,
                        uint64_t now_ms);
+
+/**
+ * wireguard_expire() - Note that the consumer has been silent for too long
+ * Return: true when @observer->state became NAT_TUNNEL_LOST
+ * Thread: the observer's owner
+ */
+bool wireguard_expire(struct wireguard_observer *observer, uint64_t now_ms);
+
+/** wireguard_next_expiry() - When wireguard_expire() may have something to do; UINT64_MAX never. Thread: its owner */
+uint64_t wireguard_next_expiry(const struct wireguard_observer *observer);
 
 #endif

@@ -1,9 +1,11 @@
 #include "nat/worker.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <time.h>
 
 #include "base/error.h"
+#include "nat/allowlist.h"
 #include "nat/arp.h"
 #include "nat/compose.h"
 #include "nat/dhcp.h"
@@ -23,17 +25,34 @@ static void count_inbound(struct worker *worker, enum nat_inbound what, uint64_t
     counter_add(&worker->counters->inbound_bytes[what], bytes);
 }
 
+static void tell_tunnel(struct worker *worker, uint64_t now_ms)
+{
+    counter_set(&worker->counters->tunnel, worker->tunnel.state);
+    counter_set(&worker->counters->tunnel_established_ms, worker->tunnel.established_ms);
+    reporter_tunnel(&worker->reporter, worker->tunnel.state, now_ms);
+}
+
 static void observe_tunnel(struct worker *worker, enum wireguard_side from, const uint8_t *payload, size_t length,
                            uint64_t now_ms)
 {
     struct wireguard_observer *tunnel = &worker->tunnel;
-    bool changed = wireguard_observe(tunnel, from, wireguard_classify(payload, length), now_ms);
+    enum wireguard_message message = wireguard_classify(payload, length);
+    if (from == WIREGUARD_CONSUMER && (message == WIREGUARD_RESPONSE || message == WIREGUARD_INITIATION))
+        worker->answered = true;
+    bool changed = wireguard_observe(tunnel, from, message, now_ms);
     counter_set(&worker->counters->tunnel_last_handshake_ms, tunnel->last_handshake_ms);
-    if (!changed)
-        return;
-    counter_set(&worker->counters->tunnel, tunnel->state);
-    counter_set(&worker->counters->tunnel_established_ms, tunnel->established_ms);
-    reporter_tunnel(&worker->reporter, tunnel->state, now_ms);
+    if (changed)
+        tell_tunnel(worker, now_ms);
+}
+
+/* Whether a packet of @bytes may pass two buckets; takes from both or from none. */
+static bool pass_buckets(struct bucket *bits, struct bucket *packets, size_t bytes, uint64_t now_ms)
+{
+    if (!bucket_holds(bits, (uint64_t)bytes * 8, now_ms) || !bucket_holds(packets, 1, now_ms))
+        return false;
+    bucket_take(bits, (uint64_t)bytes * 8);
+    bucket_take(packets, 1);
+    return true;
 }
 
 /* ---- out: VM to consumer ---------------------------------------------------------------------------------------- */
@@ -48,7 +67,7 @@ static void flush_run(struct worker *worker)
     for (size_t i = 0; i < run->count; i++)
         offered_bytes += run->payloads[i].length + WIRE_PAYLOAD;
     uint64_t sent_bytes = sent.payload_bytes + sent.packets * WIRE_PAYLOAD;
-    count_frames(worker, NAT_REASON_ALLOWED, sent.packets, sent_bytes);
+    count_frames(worker, run->reason, sent.packets, sent_bytes);
     count_frames(worker, NAT_REASON_UPLINK, run->count - sent.packets, offered_bytes - sent_bytes);
     run->count = 0;
 }
@@ -58,7 +77,8 @@ static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endp
     int slot = flow_open(&worker->flows, guest_port, consumer, now_ms);
     if (slot == FLOW_NONE)
         return FLOW_NONE;
-    if (uplink_open(&worker->uplink, slot, consumer) < 0) {
+    worker->flows.slots[slot].listens = allowlist_holds(&worker->policy, consumer);
+    if (uplink_open(&worker->uplink, slot, consumer, worker->flows.slots[slot].listens) < 0) {
         flow_close(&worker->flows, slot);
         slot = FLOW_NONE;
     } else {
@@ -68,11 +88,31 @@ static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endp
     return slot;
 }
 
-static void forward(struct worker *worker, const struct packet *packet, size_t frame_bytes, uint64_t now_ms)
+/* What keeps a packet that was judged FORWARD from going all the same; NAT_REASON_ALLOWED when nothing does. */
+static enum nat_reason hold_back(struct worker *worker, const struct packet *packet, uint64_t now_ms)
 {
+    struct worker_rates *rates = &worker->rates;
+    if (worker->policy.budget_unanswered && !worker->answered) {
+        if (!bucket_holds(&rates->unanswered, 1, now_ms))
+            return NAT_REASON_UNANSWERED;
+        bucket_take(&rates->unanswered, 1);
+    }
+    size_t ip_bytes = packet->payload_bytes + (WIRE_PAYLOAD - WIRE_IPV4);
+    bool passes = pass_buckets(&rates->egress_bits, &rates->egress_packets, ip_bytes, now_ms);
+    return passes ? NAT_REASON_ALLOWED : NAT_REASON_RATE_LIMITED;
+}
+
+static void forward(struct worker *worker, enum nat_reason reason, const struct packet *packet, size_t frame_bytes,
+                    uint64_t now_ms)
+{
+    enum nat_reason held = hold_back(worker, packet, now_ms);
+    if (held != NAT_REASON_ALLOWED) {
+        count_frames(worker, held, 1, frame_bytes);
+        return;
+    }
     struct worker_run *run = &worker->run;
     int slot = flow_find(&worker->flows, packet->source.port, packet->destination);
-    if (run->count > 0 && slot != run->slot)
+    if (run->count > 0 && (slot != run->slot || reason != run->reason))
         flush_run(worker); /* also before a slot is given to another flow */
     if (slot == FLOW_NONE)
         slot = open_flow(worker, packet->source.port, packet->destination, now_ms);
@@ -82,11 +122,13 @@ static void forward(struct worker *worker, const struct packet *packet, size_t f
     }
     flow_touch(&worker->flows, slot, now_ms);
     run->slot = slot;
+    run->reason = reason;
     run->payloads[run->count++] = (struct datagram){
         .bytes = (uint8_t *)(uintptr_t)packet->payload, /* sendmmsg(2) takes what it only reads as non-const */
         .length = packet->payload_bytes,
     };
-    observe_tunnel(worker, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
+    if (worker->flows.slots[slot].listens)
+        observe_tunnel(worker, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
 }
 
 static void answer(struct worker *worker, enum nat_reason reason, const struct packet *packet)
@@ -108,15 +150,25 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static void note_violation(struct worker *worker, const struct violation_frame *frame, uint64_t batch_us,
-                           uint64_t now_ms)
+static void note_violation(struct worker *worker, const struct violation_frame *frame, const struct nat_policy *policy,
+                           uint64_t batch_us, uint64_t now_ms)
 {
-    struct nat_violation *made = violation_record(&worker->violations, frame, &worker->policy, now_ms);
+    struct nat_violation *made = violation_record(&worker->violations, frame, policy, now_ms);
     if (made != NULL) {
         made->detection_latency_us = (uint32_t)(now_us() - batch_us);
         counter_set(&worker->counters->violations, worker->violations.made);
     }
-    reporter_violation(&worker->reporter, &worker->violations, made != NULL, now_ms);
+    reporter_violation(&worker->reporter, &worker->violations, made != NULL || frame->terminates, now_ms);
+}
+
+/* The gate first: whatever follows in this batch meets it shut. */
+static void terminate(struct worker *worker, const struct violation_frame *frame, uint64_t batch_us, uint64_t now_ms)
+{
+    struct nat_policy broken = worker->policy;
+    flush_run(worker); /* what was allowed before, in order */
+    worker_shut(worker);
+    worker->ended = true;
+    note_violation(worker, frame, &broken, batch_us, now_ms);
 }
 
 /* Without a leased address the first frame's is taken and kept. */
@@ -139,23 +191,37 @@ static void judge(struct worker *worker, const struct datagram *frame, uint64_t 
     if (counter_get(&worker->counters->guest_mac) == 0)
         learn_guest_mac(worker, &packet);
 
-    enum nat_reason reason = verdict_decide(&worker->policy, &worker->link, &packet);
-    switch (nat_verdict_of(reason)) {
+    struct verdict verdict = verdict_decide(&worker->policy, &worker->link, &worker->memory, &packet, now_ms);
+    struct violation_frame frame_seen = {verdict.reason, verdict.what == NAT_TERMINATE, &packet, frame->bytes,
+                                         frame->length};
+    switch (verdict.what) {
     case NAT_FORWARD:
-        forward(worker, &packet, frame->length, now_ms); /* counts once it is known to have gone */
+        forward(worker, verdict.reason, &packet, frame->length, now_ms); /* counts once it is known to have gone */
         return;
     case NAT_ANSWER:
-        answer(worker, reason, &packet);
+        answer(worker, verdict.reason, &packet);
+        break;
+    case NAT_TERMINATE:
+        terminate(worker, &frame_seen, batch_us, now_ms);
         break;
     case NAT_DROP:
+        if (verdict.violation)
+            note_violation(worker, &frame_seen, &worker->policy, batch_us, now_ms);
+        break;
     case NAT_VERDICT_COUNT:
         break;
     }
-    count_frames(worker, reason, 1, frame->length);
-    if (nat_reason_is_violation(reason)) {
-        struct violation_frame broken = {reason, &packet, frame->bytes, frame->length};
-        note_violation(worker, &broken, batch_us, now_ms);
-    }
+    count_frames(worker, verdict.reason, 1, frame->length);
+}
+
+/* The sampler may have run dry before: then it has every frame judged, which is safe and only slower. */
+static void refill_sampler(struct worker *worker)
+{
+    struct sampler *sampler = &worker->memory.sampler;
+    if (worker->policy.mode != NAT_MODE_SAMPLED || sampler->left >= DATAGRAMS_MAX)
+        return;
+    randombytes_buf(sampler->words, sizeof sampler->words);
+    sampler->left = SAMPLER_WORDS;
 }
 
 /* Errors of a socket that say nothing about the next call. */
@@ -169,6 +235,7 @@ int worker_outbound(struct worker *worker, uint64_t now_ms)
     int rc = frame_io_receive(&worker->frame_io, &worker->outbound);
     if (rc < 0)
         return is_passing(rc) ? 0 : rc;
+    refill_sampler(worker);
     uint64_t batch_us = now_us();
     for (size_t i = 0; i < worker->outbound.count; i++)
         judge(worker, &worker->outbound.frames[i], batch_us, now_ms);
@@ -201,12 +268,18 @@ void worker_push(struct worker *worker)
     }
 }
 
-static void compose_frame(struct worker *worker, const struct flow *flow, const struct datagram *payload)
+static void compose_frame(struct worker *worker, const struct flow *flow, const struct datagram *payload,
+                          uint64_t now_ms)
 {
     struct worker_inbound *inbound = &worker->inbound;
     struct nat_endpoint guest = {worker->link.guest_ip, flow->guest_port};
     uint8_t *frame = payload->bytes - WIRE_PAYLOAD;
     size_t length = 0;
+    size_t ip_bytes = payload->length + (WIRE_PAYLOAD - WIRE_IPV4);
+    if (!pass_buckets(&worker->rates.ingress_bits, &worker->rates.ingress_packets, ip_bytes, now_ms)) {
+        count_inbound(worker, NAT_INBOUND_RATE_LIMITED, 1, payload->length);
+        return;
+    }
     if (!payload->truncated)
         length = compose_udp(frame, payload->length, &worker->link, flow->consumer, guest);
     if (length == 0) {
@@ -229,11 +302,12 @@ void worker_inbound(struct worker *worker, int slot, uint64_t now_ms)
         return;
     const struct flow *flow = &worker->flows.slots[slot];
     flow_touch(&worker->flows, slot, now_ms);
+    counter_set(&worker->counters->consumer_heard_ms, now_ms);
     inbound->next = 0;
     inbound->count = 0;
     for (size_t i = 0; i < (size_t)received; i++) {
         observe_tunnel(worker, WIREGUARD_CONSUMER, payloads[i].bytes, payloads[i].length, now_ms);
-        compose_frame(worker, flow, &payloads[i]);
+        compose_frame(worker, flow, &payloads[i], now_ms);
     }
     worker_push(worker);
 }
@@ -246,9 +320,34 @@ static void closed_flows(struct worker *worker, uint64_t slots)
     counter_set(&worker->counters->flows_open, worker->flows.open_count);
 }
 
+static void set_rates(struct worker *worker, const struct nat_rates *limits, uint64_t now_ms)
+{
+    const uint64_t packet_bits = UINT64_C(8) * NAT_MTU_MAX;
+    worker->rates = (struct worker_rates){
+        .egress_bits = bucket_for(limits->egress_bits_per_s, packet_bits, now_ms),
+        .egress_packets = bucket_for(limits->egress_packets_per_s, 1, now_ms),
+        .ingress_bits = bucket_for(limits->ingress_bits_per_s, packet_bits, now_ms),
+        .ingress_packets = bucket_for(limits->ingress_packets_per_s, 1, now_ms),
+        .unanswered = bucket_make(WORKER_UNANSWERED_PER_S, WORKER_UNANSWERED_BURST, now_ms),
+    };
+}
+
+static bool same_allowlist(const struct nat_policy *a, const struct nat_policy *b)
+{
+    bool same = a->allow_count == b->allow_count;
+    for (size_t i = 0; same && i < a->allow_count; i++)
+        same = a->allow[i].ip == b->allow[i].ip && a->allow[i].port == b->allow[i].port;
+    return same;
+}
+
 void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64_t now_ms)
 {
+    if (worker->ended)
+        return;
+    if (!same_allowlist(&worker->policy, policy))
+        worker->answered = false; /* another consumer has to agree for itself */
     worker->policy = *policy;
+    set_rates(worker, &policy->limits, now_ms);
     closed_flows(worker, flow_retain(&worker->flows, policy));
     counter_set(&worker->counters->policy_generation, policy->generation);
     reporter_policy(&worker->reporter, policy->generation, now_ms);
@@ -262,7 +361,21 @@ void worker_shut(struct worker *worker)
     counter_set(&worker->counters->policy_generation, 0);
 }
 
+bool worker_listens(const struct worker *worker, int slot)
+{
+    return worker->uplink.fds[slot] >= 0 && worker->flows.slots[slot].listens;
+}
+
 void worker_expire(struct worker *worker, uint64_t now_ms)
 {
     closed_flows(worker, flow_expire(&worker->flows, now_ms));
+    if (wireguard_expire(&worker->tunnel, now_ms))
+        tell_tunnel(worker, now_ms);
+}
+
+uint64_t worker_next_expiry(const struct worker *worker)
+{
+    uint64_t flow_ms = flow_next_expiry(&worker->flows);
+    uint64_t tunnel_ms = wireguard_next_expiry(&worker->tunnel);
+    return flow_ms < tunnel_ms ? flow_ms : tunnel_ms;
 }

@@ -11,18 +11,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nat/bucket.h"
 #include "nat/counters.h"
 #include "nat/flow.h"
 #include "nat/frame_io.h"
 #include "nat/nat.h"
 #include "nat/reporter.h"
 #include "nat/uplink.h"
+#include "nat/verdict.h"
 #include "nat/violation.h"
 #include "nat/wireguard.h"
+
+enum worker_limits {
+    WORKER_UNANSWERED_BURST = 20, /* a handshake and its repetitions for 90 s (WireGuard's REKEY_ATTEMPT_TIME), then */
+    WORKER_UNANSWERED_PER_S = 1,  /* so few that nobody is flooded in our name */
+};
 
 /** struct worker_run - Payloads of one flow that go out together; they lie in the batch of frames. */
 struct worker_run {
     int slot;
+    enum nat_reason reason; /* why they are forwarded */
     size_t count;
     struct datagram payloads[DATAGRAMS_MAX];
 };
@@ -35,10 +43,23 @@ struct worker_inbound {
     uint8_t bytes[DATAGRAMS_MAX][DATAGRAM_BYTES];
 };
 
+/** struct worker_rates - What may still pass. Owner: the worker. */
+struct worker_rates {
+    struct bucket egress_bits;
+    struct bucket egress_packets;
+    struct bucket ingress_bits;
+    struct bucket ingress_packets;
+    struct bucket unanswered;
+};
+
 /** struct worker - Owner: the NAT thread of one VM. */
 struct worker {
     struct nat_link link;
     struct nat_policy policy; /* generation 0: the gate is shut */
+    bool ended;               /* a violation shut the gate, and no policy opens it again */
+    bool answered;            /* the consumer of this policy has answered with WireGuard */
+    struct verdict_memory memory;
+    struct worker_rates rates;
     struct frame_io frame_io;
     struct uplink uplink;
     struct flow_pool flows;
@@ -74,7 +95,13 @@ void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64
 /** worker_shut() - Forward nothing from the next frame on; all flows are closed. Thread: the owner */
 void worker_shut(struct worker *worker);
 
-/** worker_expire() - Close flows that were idle too long. Thread: the owner */
+/** worker_listens() - Whether a slot's socket is one to receive from. Thread: the owner */
+bool worker_listens(const struct worker *worker, int slot);
+
+/** worker_expire() - Close flows that were idle too long, note a tunnel that was lost. Thread: the owner */
 void worker_expire(struct worker *worker, uint64_t now_ms);
+
+/** worker_next_expiry() - When worker_expire() has something to do; UINT64_MAX never. Thread: the owner */
+uint64_t worker_next_expiry(const struct worker *worker);
 
 #endif

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "nat/verdict.h"
 
 const struct nat_link test_link = {
     .guest_mac = {{0x52, 0x54, 0x00, 0x12, 0x34, 0x56}},
@@ -151,8 +150,14 @@ struct packet frame_parse(const struct frame *frame)
     return packet;
 }
 
+struct verdict frame_verdict(const struct frame *frame, const struct nat_policy *policy, struct verdict_memory *memory)
+{
+    struct verdict_memory fresh = {.conntrack = {.generation = 0}};
+    struct packet packet = frame_parse(frame);
+    return verdict_decide(policy, &test_link, memory == NULL ? &fresh : memory, &packet, 1000);
+}
+
 enum nat_reason frame_reason(const struct frame *frame)
 {
-    struct packet packet = frame_parse(frame);
-    return verdict_decide(&test_policy, &test_link, &packet);
+    return frame_verdict(frame, &test_policy, NULL).reason;
 }

@@ -7,6 +7,7 @@
 
 #include "nat/nat.h"
 #include "nat/packet.h"
+#include "nat/verdict.h"
 
 enum frames_limits {
     FRAME_BYTES = 2048,
@@ -45,6 +46,9 @@ void frame_fix_udp(struct frame *frame);
 /** frame_parse() - packet_parse() over a copy on the heap of exactly the frame's length, so that a sanitizer sees any
  * read past its end; the payload pointer is moved back into @frame. */
 struct packet frame_parse(const struct frame *frame);
+
+/** frame_verdict() - Parse and judge with the test's link, this policy, and a memory of the test's or NULL for a fresh one. */
+struct verdict frame_verdict(const struct frame *frame, const struct nat_policy *policy, struct verdict_memory *memory);
 
 /** frame_reason() - Parse and judge with the test's link and policy. */
 enum nat_reason frame_reason(const struct frame *frame);

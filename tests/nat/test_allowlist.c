@@ -63,7 +63,31 @@ static void a_policy_that_must_not_be_enforced_is_refused_by_name(void **state)
     policy = test_policy;
     policy.generation = 0;
     assert_int_equal(allowlist_check(&policy, NULL), -EINVAL);
+    policy = test_policy;
+    policy.limits.ingress_packets_per_s = NAT_RATE_MAX + 1;
+    assert_int_equal(allowlist_check(&policy, NULL), -EINVAL);
+    policy.limits.ingress_packets_per_s = NAT_RATE_MAX;
+    assert_int_equal(allowlist_check(&policy, NULL), 0);
+    policy = test_policy;
+    policy.own_count = NAT_OWN_MAX + 1;
+    assert_int_equal(allowlist_check(&policy, NULL), -EINVAL);
     assert_int_equal(allowlist_check(&test_policy, NULL), 0);
+}
+
+static void a_sampling_rate_has_its_bounds_in_sampled_mode_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t ppm;
+        int rc;
+    } rows[] = {{0, -EINVAL}, {999, -EINVAL}, {1000, 0}, {1000000, 0}, {1000001, -EINVAL}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct nat_policy policy = test_policy;
+        policy.sampling_ppm = rows[i].ppm;
+        assert_int_equal(allowlist_check(&policy, NULL), 0);
+        policy.mode = NAT_MODE_SAMPLED;
+        assert_int_equal(allowlist_check(&policy, NULL), rows[i].rc);
+    }
 }
 
 int main(void)
@@ -71,6 +95,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_an_oracle_over_small_address_and_port_spaces),
         cmocka_unit_test(an_empty_allowlist_holds_nothing),
+        cmocka_unit_test(a_sampling_rate_has_its_bounds_in_sampled_mode_alone),
         cmocka_unit_test(a_policy_that_must_not_be_enforced_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

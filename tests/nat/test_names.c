@@ -14,15 +14,16 @@ static void every_reason_has_a_name_of_its_own(void **state)
     }
 }
 
-static void one_reason_forwards_and_two_answer(void **state)
+static void two_reasons_forward_and_two_answer(void **state)
 {
     (void)state;
     int counts[NAT_VERDICT_COUNT] = {0};
     for (int reason = 0; reason < NAT_REASON_COUNT; reason++)
         counts[nat_verdict_of((enum nat_reason)reason)]++;
-    assert_int_equal(counts[NAT_FORWARD], 1);
+    assert_int_equal(counts[NAT_FORWARD], 2);
     assert_int_equal(counts[NAT_ANSWER], 2);
     assert_int_equal(nat_verdict_of(NAT_REASON_ALLOWED), NAT_FORWARD);
+    assert_int_equal(nat_verdict_of(NAT_REASON_UNCHECKED), NAT_FORWARD);
 }
 
 static void the_reasons_from_malformed_on_are_violations(void **state)
@@ -30,6 +31,30 @@ static void the_reasons_from_malformed_on_are_violations(void **state)
     (void)state;
     for (int reason = 0; reason < NAT_REASON_COUNT; reason++)
         assert_int_equal(nat_reason_is_violation((enum nat_reason)reason), reason >= NAT_REASON_MALFORMED);
+}
+
+static void what_a_broken_driver_sends_is_a_violation_but_no_attack(void **state)
+{
+    (void)state;
+    for (int reason = 0; reason < NAT_REASON_COUNT; reason++) {
+        bool broken = reason == NAT_REASON_MALFORMED || reason == NAT_REASON_VLAN || reason == NAT_REASON_FRAGMENT;
+        bool violation = nat_reason_is_violation((enum nat_reason)reason);
+        assert_int_equal(nat_reason_is_attack((enum nat_reason)reason), violation && !broken);
+    }
+}
+
+static void every_mode_is_known_by_its_name_and_direct_is_none(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < NAT_MODE_COUNT; mode++) {
+        enum nat_mode found = NAT_MODE_COUNT;
+        assert_true(nat_mode_parse(nat_mode_name((enum nat_mode)mode), &found));
+        assert_int_equal(found, mode);
+    }
+    enum nat_mode untouched = NAT_MODE_COUNT;
+    assert_false(nat_mode_parse("direct", &untouched));
+    assert_false(nat_mode_parse("", &untouched));
+    assert_int_equal(untouched, NAT_MODE_COUNT);
 }
 
 struct endpoint_row {
@@ -124,8 +149,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_reason_has_a_name_of_its_own),
-        cmocka_unit_test(one_reason_forwards_and_two_answer),
+        cmocka_unit_test(two_reasons_forward_and_two_answer),
         cmocka_unit_test(the_reasons_from_malformed_on_are_violations),
+        cmocka_unit_test(what_a_broken_driver_sends_is_a_violation_but_no_attack),
+        cmocka_unit_test(every_mode_is_known_by_its_name_and_direct_is_none),
         cmocka_unit_test(endpoints_are_read_strictly),
         cmocka_unit_test(hardware_addresses_are_read_strictly),
         cmocka_unit_test(the_never_ranges_end_where_they_should),

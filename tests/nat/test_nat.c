@@ -1,163 +1,38 @@
 #include "tests/cmocka.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "base/clock.h"
 #include "base/scope.h"
-#include "nat/nat.h"
-#include "tests/nat/frames.h"
+#include "tests/nat/lab.h"
 #include "tests/nat/link.h"
-
-/* One running NAT with its guest, its consumer and the reader of its reports. */
-struct lab {
-    struct nat *nat;
-    int guest;
-    int reports;
-    int consumer;
-    struct sockaddr_in guest_uplink; /* whence the consumer got its last datagram */
-};
-
-static void limit_receive(int fd)
-{
-    struct timeval limit = {.tv_sec = 2};
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
-}
-
-static void start(struct lab *lab, const struct nat_link *link)
-{
-    int frames[2];
-    int reports[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, frames), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, reports), 0);
-    assert_int_equal(fcntl(frames[0], F_SETFL, O_NONBLOCK), 0);
-    struct nat_config config = {.frame_fd = frames[0], .peer_known = true, .report_fd = reports[0], .link = *link};
-    assert_int_equal(nat_start(&config, &lab->nat, NULL), 0);
-    lab->guest = frames[1];
-    lab->reports = reports[1];
-    lab->consumer = link_udp_socket(test_consumer);
-    limit_receive(lab->guest);
-    limit_receive(lab->reports);
-}
-
-static struct nat_report next_report(const struct lab *lab, enum nat_report_kind kind)
-{
-    struct nat_report report;
-    do
-        assert_int_equal(recv(lab->reports, &report, sizeof report, 0), sizeof report);
-    while (report.kind != kind);
-    return report;
-}
-
-static void open_gate(const struct lab *lab)
-{
-    assert_int_equal(nat_apply(lab->nat, &test_policy, NULL), 0);
-    assert_int_equal(next_report(lab, NAT_REPORT_POLICY).generation, 1);
-}
-
-/* What most tests begin with: a NAT whose gate is open. */
-static struct lab open_lab(void)
-{
-    struct lab lab;
-    start(&lab, &test_link);
-    open_gate(&lab);
-    return lab;
-}
-
-static void stop(struct lab *lab)
-{
-    nat_stop(lab->nat, NULL);
-    fd_close(&lab->guest);
-    fd_close(&lab->reports);
-    fd_close(&lab->consumer);
-}
-
-static void guest_sends(const struct lab *lab, const struct frame *frame)
-{
-    assert_int_equal(send(lab->guest, frame->bytes, frame->length, 0), frame->length);
-}
-
-static ssize_t consumer_gets(struct lab *lab, uint8_t *bytes, size_t capacity)
-{
-    socklen_t length = sizeof lab->guest_uplink;
-    return recvfrom(lab->consumer, bytes, capacity, 0, (struct sockaddr *)&lab->guest_uplink, &length);
-}
-
-/* Sends one frame out, so that there is a flow, and its uplink's address is known. */
-static void open_flow(struct lab *lab)
-{
-    struct frame frame = frame_udp(test_guest, test_consumer, 8);
-    uint8_t bytes[64];
-    guest_sends(lab, &frame);
-    assert_int_equal(consumer_gets(lab, bytes, sizeof bytes), 8);
-}
-
-static void consumer_sends(const struct lab *lab, const void *bytes, size_t length)
-{
-    sendto(lab->consumer, bytes, length, 0, (const struct sockaddr *)&lab->guest_uplink, sizeof lab->guest_uplink);
-}
-
-static bool silent(int fd)
-{
-    struct pollfd wait = {.fd = fd, .events = POLLIN};
-    return poll(&wait, 1, 50) == 0;
-}
-
-/* Waits until the NAT has counted this many frames for a reason. */
-static void await_count(const struct lab *lab, enum nat_reason reason, uint64_t count)
-{
-    struct nat_stats stats = {0};
-    uint64_t limit = clock_monotonic_ms() + 2000;
-    while (clock_monotonic_ms() < limit && stats.frames[reason] < count) {
-        nat_read_stats(lab->nat, &stats);
-        poll(NULL, 0, 1);
-    }
-    assert_int_equal(stats.frames[reason], count);
-}
-
-static void await_inbound(const struct lab *lab, enum nat_inbound what, uint64_t count)
-{
-    struct nat_stats stats = {0};
-    uint64_t limit = clock_monotonic_ms() + 2000;
-    while (clock_monotonic_ms() < limit && stats.inbound_packets[what] < count) {
-        nat_read_stats(lab->nat, &stats);
-        poll(NULL, 0, 1);
-    }
-    assert_int_equal(stats.inbound_packets[what], count);
-}
 
 static void nothing_passes_before_the_first_policy(void **state)
 {
     (void)state;
     struct lab lab;
-    start(&lab, &test_link);
+    lab_start(&lab, &test_link);
     struct frame frame = frame_udp(test_guest, test_consumer, 10);
-    guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_GATE_SHUT, 1);
-    assert_true(silent(lab.consumer));
-    stop(&lab);
+    lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_GATE_SHUT, 1);
+    assert_true(lab_silent(lab.consumer));
+    lab_stop(&lab);
 }
 
 static void payloads_of_every_size_go_there_and_back_unchanged(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     static const size_t sizes[] = {0, 1, 31, 148, 1400, 1471, 1472};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         struct frame frame = frame_udp(test_guest, test_consumer, sizes[i]);
         uint8_t bytes[2048];
-        guest_sends(&lab, &frame);
-        assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), sizes[i]);
+        lab_guest_sends(&lab, &frame);
+        assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), sizes[i]);
         assert_memory_equal(bytes, frame.bytes + 42, sizes[i]);
 
-        consumer_sends(&lab, bytes, sizes[i]);
+        lab_consumer_sends(&lab, bytes, sizes[i]);
         struct frame back;
         back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
         struct packet packet = frame_parse(&back);
@@ -166,41 +41,41 @@ static void payloads_of_every_size_go_there_and_back_unchanged(void **state)
         assert_int_equal(packet.payload_bytes, sizes[i]);
         assert_memory_equal(packet.payload, bytes, sizes[i]);
     }
-    stop(&lab);
+    lab_stop(&lab);
 }
 
 static void order_is_kept_over_many_batches(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     for (uint32_t sent = 0; sent < 2000; sent++) {
         struct frame frame = frame_udp(test_guest, test_consumer, 4);
         memcpy(frame.bytes + 42, &sent, sizeof sent);
         frame_fix_udp(&frame);
-        guest_sends(&lab, &frame);
+        lab_guest_sends(&lab, &frame);
         if (sent % 50 != 49)
             continue;
         for (uint32_t expected = sent - 49; expected <= sent; expected++) {
             uint32_t got = 0;
-            assert_int_equal(consumer_gets(&lab, (uint8_t *)&got, sizeof got), sizeof got);
+            assert_int_equal(lab_consumer_gets(&lab, (uint8_t *)&got, sizeof got), sizeof got);
             assert_int_equal(got, expected);
         }
     }
-    await_count(&lab, NAT_REASON_ALLOWED, 2000);
-    stop(&lab);
+    lab_await(&lab, NAT_REASON_ALLOWED, 2000);
+    lab_stop(&lab);
 }
 
 static void each_guest_port_has_a_flow_of_its_own(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     uint8_t bytes[64];
     struct sockaddr_in uplinks[2];
     for (uint16_t i = 0; i < 2; i++) {
         struct nat_endpoint from = {test_guest.ip, (uint16_t)(41000 + i)};
         struct frame frame = frame_udp(from, test_consumer, 8);
-        guest_sends(&lab, &frame);
-        assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+        lab_guest_sends(&lab, &frame);
+        assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), 8);
         uplinks[i] = lab.guest_uplink;
     }
     assert_int_not_equal(uplinks[0].sin_port, uplinks[1].sin_port);
@@ -210,84 +85,84 @@ static void each_guest_port_has_a_flow_of_its_own(void **state)
         back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
         assert_int_equal(frame_parse(&back).destination.port, 41000 + i);
     }
-    stop(&lab);
+    lab_stop(&lab);
 }
 
 static void a_stranger_cannot_reach_the_vm(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     uint8_t bytes[64];
-    open_flow(&lab);
+    lab_open_flow(&lab);
     struct nat_endpoint strangers[] = {{test_consumer.ip, 51901}, {test_consumer.ip + 1, test_consumer.port}};
     for (size_t i = 0; i < 2; i++) {
         int stranger = link_udp_socket(strangers[i]);
         sendto(stranger, "hello", 5, 0, (struct sockaddr *)&lab.guest_uplink, sizeof lab.guest_uplink);
-        assert_true(silent(lab.guest));
+        assert_true(lab_silent(lab.guest));
         fd_close(&stranger);
     }
-    consumer_sends(&lab, "hello", 5);
+    lab_consumer_sends(&lab, "hello", 5);
     assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42 + 5);
-    stop(&lab);
+    lab_stop(&lab);
 }
 
 static void arp_and_dhcp_are_answered(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct frame frame = frame_arp(1, test_link.guest_ip, test_link.gateway_ip);
     uint8_t bytes[2048];
-    guest_sends(&lab, &frame);
+    lab_guest_sends(&lab, &frame);
     assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42);
     frame = frame_dhcp(1, 3);
-    guest_sends(&lab, &frame);
+    lab_guest_sends(&lab, &frame);
     assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 342);
-    stop(&lab);
+    lab_stop(&lab);
 }
 
 static void a_violation_is_reported_once_and_then_its_growth(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct nat_endpoint to = {0x08080808, 53};
     struct frame frame = frame_udp(test_guest, to, 30);
-    guest_sends(&lab, &frame);
-    struct nat_report report = next_report(&lab, NAT_REPORT_VIOLATION);
+    lab_guest_sends(&lab, &frame);
+    struct nat_report report = lab_report(&lab, NAT_REPORT_VIOLATION);
     assert_int_equal(report.violation.reason, NAT_REASON_DESTINATION_NOT_ALLOWED);
     assert_int_equal(report.violation.destination.ip, 0x08080808);
     assert_int_equal(report.violation.count, 1);
     for (int i = 0; i < 20; i++)
-        guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_DESTINATION_NOT_ALLOWED, 21);
-    struct nat_report grown = next_report(&lab, NAT_REPORT_VIOLATION);
+        lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_DESTINATION_NOT_ALLOWED, 21);
+    struct nat_report grown = lab_report(&lab, NAT_REPORT_VIOLATION);
     assert_int_equal(grown.violation.serial, report.violation.serial);
     assert_int_equal(grown.violation.count, 21);
     assert_true(grown.at_ms - report.at_ms >= 900);
-    assert_true(silent(lab.consumer));
-    stop(&lab);
+    assert_true(lab_silent(lab.consumer));
+    lab_stop(&lab);
 }
 
 static void what_grew_since_the_last_report_is_told_at_the_end(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct nat_endpoint to = {0x08080808, 53};
     struct frame frame = frame_udp(test_guest, to, 30);
     for (int i = 0; i < 7; i++)
-        guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_DESTINATION_NOT_ALLOWED, 7);
+        lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_DESTINATION_NOT_ALLOWED, 7);
     nat_stop(lab.nat, NULL);
     lab.nat = NULL;
     uint64_t count = 0;
     while (count < 7)
-        count = next_report(&lab, NAT_REPORT_VIOLATION).violation.count;
-    stop(&lab);
+        count = lab_report(&lab, NAT_REPORT_VIOLATION).violation.count;
+    lab_stop(&lab);
 }
 
 static void odd_datagrams_are_dropped_and_counted(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     static const uint8_t zeros[9000];
     static const size_t sizes[] = {0, 1, 13, 14, 41, 1515, 1600, 1601, 9000};
     uint64_t malformed = 0;
@@ -295,95 +170,95 @@ static void odd_datagrams_are_dropped_and_counted(void **state)
         assert_int_equal(send(lab.guest, zeros, sizes[i], 0), sizes[i]);
         malformed += sizes[i] < 14 || sizes[i] > 1514;
     }
-    await_count(&lab, NAT_REASON_MALFORMED, malformed);
-    await_count(&lab, NAT_REASON_SOURCE_MAC_SPOOFED, 2);
-    open_flow(&lab);
-    stop(&lab);
+    lab_await(&lab, NAT_REASON_MALFORMED, malformed);
+    lab_await(&lab, NAT_REASON_SOURCE_MAC_SPOOFED, 2);
+    lab_open_flow(&lab);
+    lab_stop(&lab);
 }
 
 static void a_vm_that_never_reads_stalls_nobody_and_loses_nothing_that_fits(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct frame frame = frame_udp(test_guest, test_consumer, 8);
     uint8_t bytes[2048];
-    open_flow(&lab);
+    lab_open_flow(&lab);
     for (uint32_t i = 0; i < 400; i++) {
         memset(bytes, 0, 1000);
         memcpy(bytes, &i, sizeof i);
-        consumer_sends(&lab, bytes, 1000);
+        lab_consumer_sends(&lab, bytes, 1000);
     }
     /* Outbound still works while frames wait for the VM. */
-    guest_sends(&lab, &frame);
-    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
+    lab_guest_sends(&lab, &frame);
+    assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), 8);
     for (uint32_t i = 0; i < 400; i++) {
         struct frame back;
         back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
         assert_int_equal(back.length, 1042);
         assert_memory_equal(back.bytes + 42, &i, sizeof i);
     }
-    await_inbound(&lab, NAT_INBOUND_DELIVERED, 400);
-    stop(&lab);
+    lab_await_inbound(&lab, NAT_INBOUND_DELIVERED, 400);
+    lab_stop(&lab);
 }
 
 static void a_datagram_above_the_mtu_is_dropped_and_counted(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     static uint8_t bytes[65000];
-    open_flow(&lab);
+    lab_open_flow(&lab);
     static const size_t sizes[] = {1473, 1558, 1559, 65000};
     for (size_t i = 0; i < 4; i++)
-        consumer_sends(&lab, bytes, sizes[i]);
-    consumer_sends(&lab, bytes, 1472);
+        lab_consumer_sends(&lab, bytes, sizes[i]);
+    lab_consumer_sends(&lab, bytes, 1472);
     assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 1514);
-    await_inbound(&lab, NAT_INBOUND_TOO_BIG, 4);
-    stop(&lab);
+    lab_await_inbound(&lab, NAT_INBOUND_TOO_BIG, 4);
+    lab_stop(&lab);
 }
 
 static void a_consumer_that_is_gone_and_back_loses_no_later_datagram(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct frame frame = frame_udp(test_guest, test_consumer, 8);
     uint8_t bytes[64];
     fd_close(&lab.consumer);
     for (uint64_t i = 1; i <= 3; i++) { /* each brings an ICMP error that the next send hears of */
-        guest_sends(&lab, &frame);
-        await_count(&lab, NAT_REASON_ALLOWED, i);
+        lab_guest_sends(&lab, &frame);
+        lab_await(&lab, NAT_REASON_ALLOWED, i);
     }
     lab.consumer = link_udp_socket(test_consumer);
-    guest_sends(&lab, &frame);
-    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 8);
-    stop(&lab);
+    lab_guest_sends(&lab, &frame);
+    assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), 8);
+    lab_stop(&lab);
 }
 
 static void a_new_policy_closes_the_old_endpoints_flow(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct frame frame = frame_udp(test_guest, test_consumer, 8);
-    open_flow(&lab);
+    lab_open_flow(&lab);
     struct nat_policy moved = test_policy;
     moved.generation = 2;
     moved.allow[0].port = 51999;
     assert_int_equal(nat_apply(lab.nat, &moved, NULL), 0);
-    assert_int_equal(next_report(&lab, NAT_REPORT_POLICY).generation, 2);
-    consumer_sends(&lab, "late", 4);
-    assert_true(silent(lab.guest));
-    guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_PORT_NOT_ALLOWED, 1);
+    assert_int_equal(lab_report(&lab, NAT_REPORT_POLICY).generation, 2);
+    lab_consumer_sends(&lab, "late", 4);
+    assert_true(lab_silent(lab.guest));
+    lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_PORT_NOT_ALLOWED, 1);
     struct nat_stats stats;
     nat_read_stats(lab.nat, &stats);
     assert_int_equal(stats.flows_open, 0);
     assert_int_equal(stats.policy_generation, 2);
-    stop(&lab);
+    lab_stop(&lab);
 }
 
 static void a_policy_that_may_not_be_enforced_leaves_the_old_one(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct error err = {0};
     struct nat_policy wrong = test_policy;
     assert_int_equal(nat_apply(lab.nat, &wrong, &err), -EINVAL);
@@ -393,16 +268,16 @@ static void a_policy_that_may_not_be_enforced_leaves_the_old_one(void **state)
     assert_non_null(strstr(err.message, "192.168.64.1:51900"));
     wrong.allow[0].ip = 0x7F000001;
     assert_int_equal(nat_apply(lab.nat, &wrong, &err), -EINVAL);
-    open_flow(&lab);
-    stop(&lab);
+    lab_open_flow(&lab);
+    lab_stop(&lab);
 }
 
 static void a_shut_gate_stays_shut_both_ways(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct frame frame = frame_udp(test_guest, test_consumer, 8);
-    open_flow(&lab);
+    lab_open_flow(&lab);
     nat_shut(lab.nat);
     struct nat_policy later = test_policy;
     later.generation = 5;
@@ -410,12 +285,12 @@ static void a_shut_gate_stays_shut_both_ways(void **state)
     struct nat_stats stats = {.policy_generation = 1};
     while (stats.policy_generation != 0)
         nat_read_stats(lab.nat, &stats);
-    guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_GATE_SHUT, 1);
-    assert_true(silent(lab.consumer));
-    consumer_sends(&lab, "late", 4);
-    assert_true(silent(lab.guest));
-    stop(&lab);
+    lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_GATE_SHUT, 1);
+    assert_true(lab_silent(lab.consumer));
+    lab_consumer_sends(&lab, "late", 4);
+    assert_true(lab_silent(lab.guest));
+    lab_stop(&lab);
 }
 
 static void the_first_frames_mac_is_learnt_and_kept(void **state)
@@ -424,46 +299,46 @@ static void the_first_frames_mac_is_learnt_and_kept(void **state)
     struct lab lab;
     struct nat_link unknown = test_link;
     memset(&unknown.guest_mac, 0, sizeof unknown.guest_mac);
-    start(&lab, &unknown);
-    open_gate(&lab);
+    lab_start(&lab, &unknown);
+    lab_open_gate(&lab);
     struct frame broken = {.length = 3};
-    guest_sends(&lab, &broken); /* teaches nothing */
+    lab_guest_sends(&lab, &broken); /* teaches nothing */
     struct frame frame = frame_udp(test_guest, test_consumer, 8);
-    guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_ALLOWED, 1);
+    lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_ALLOWED, 1);
     struct nat_stats stats;
     nat_read_stats(lab.nat, &stats);
     assert_memory_equal(&stats.guest_mac, &test_link.guest_mac, 6);
     frame.bytes[11] ^= 1;
-    guest_sends(&lab, &frame);
-    await_count(&lab, NAT_REASON_SOURCE_MAC_SPOOFED, 1);
-    stop(&lab);
+    lab_guest_sends(&lab, &frame);
+    lab_await(&lab, NAT_REASON_SOURCE_MAC_SPOOFED, 1);
+    lab_stop(&lab);
 }
 
 static void the_tunnel_is_told_as_it_comes_up(void **state)
 {
     (void)state;
-    struct lab lab = open_lab();
+    struct lab lab = lab_open();
     struct frame frame = frame_udp(test_guest, test_consumer, 148);
     memcpy(frame.bytes + 42, "\1\0\0\0", 4);
     frame_fix_udp(&frame);
-    guest_sends(&lab, &frame);
-    assert_int_equal(next_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_HANDSHAKING);
+    lab_guest_sends(&lab, &frame);
+    assert_int_equal(lab_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_HANDSHAKING);
     uint8_t bytes[256];
-    assert_int_equal(consumer_gets(&lab, bytes, sizeof bytes), 148);
+    assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), 148);
     uint8_t response[92] = {2};
-    consumer_sends(&lab, response, sizeof response);
+    lab_consumer_sends(&lab, response, sizeof response);
     assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42 + 92);
     frame = frame_udp(test_guest, test_consumer, 32);
     memcpy(frame.bytes + 42, "\4\0\0\0", 4);
     frame_fix_udp(&frame);
-    guest_sends(&lab, &frame);
-    assert_int_equal(next_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_ESTABLISHED);
+    lab_guest_sends(&lab, &frame);
+    assert_int_equal(lab_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_ESTABLISHED);
     struct nat_stats stats;
     nat_read_stats(lab.nat, &stats);
     assert_int_equal(stats.tunnel, NAT_TUNNEL_ESTABLISHED);
     assert_true(stats.tunnel_established_ms > 0);
-    stop(&lab);
+    lab_stop(&lab);
 }
 
 static void a_link_that_makes_no_sense_is_refused_by_field(void **state)

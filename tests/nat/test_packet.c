@@ -111,6 +111,19 @@ static void a_single_wrong_field_is_noticed(void **state)
     }
 }
 
+/* With a checksum the length would be noticed by that alone. */
+static void a_wrong_udp_length_is_noticed_without_a_checksum(void **state)
+{
+    (void)state;
+    for (unsigned length = 0; length < 256; length++) {
+        struct frame frame = frame_udp(test_guest, test_consumer, 100);
+        frame.bytes[39] = (uint8_t)length;
+        frame.bytes[40] = 0;
+        frame.bytes[41] = 0;
+        assert_int_equal(kind_of(&frame), length == 108 ? PACKET_UDP : PACKET_MALFORMED);
+    }
+}
+
 static void a_wrong_header_checksum_is_malformed(void **state)
 {
     (void)state;
@@ -256,6 +269,7 @@ int main(void)
         cmocka_unit_test(the_mtu_is_the_largest_ip_packet),
         cmocka_unit_test(an_empty_udp_payload_is_fine),
         cmocka_unit_test(a_single_wrong_field_is_noticed),
+        cmocka_unit_test(a_wrong_udp_length_is_noticed_without_a_checksum),
         cmocka_unit_test(a_wrong_header_checksum_is_malformed),
         cmocka_unit_test(a_udp_checksum_may_be_absent_or_left_to_the_card),
         cmocka_unit_test(port_zero_is_malformed_at_either_end),

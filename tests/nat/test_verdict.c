@@ -29,8 +29,13 @@ static void a_shut_gate_drops_everything(void **state)
         frame_dhcp(1, 7),
     };
     for (size_t i = 0; i < 3; i++) {
-        struct packet packet = frame_parse(&frames[i]);
-        assert_int_equal(verdict_decide(&shut, &test_link, &packet), NAT_REASON_GATE_SHUT);
+        for (int mode = 0; mode < NAT_MODE_COUNT; mode++) {
+            shut.mode = (enum nat_mode)mode;
+            struct verdict verdict = frame_verdict(&frames[i], &shut, NULL);
+            assert_int_equal(verdict.what, NAT_DROP);
+            assert_int_equal(verdict.reason, NAT_REASON_GATE_SHUT);
+            assert_false(verdict.violation);
+        }
     }
 }
 
@@ -243,13 +248,15 @@ static bool oracle_forwards(const struct frame *frame, const struct nat_policy *
     return false;
 }
 
-static void forwards_if_and_only_if_the_oracle_does(void **state)
+static void every_mode_forwards_what_it_judges_if_and_only_if_the_oracle_does(void **state)
 {
     (void)state;
     struct nat_policy policy = test_policy;
     policy.allow_count = 3;
     policy.allow[1] = (struct nat_endpoint){0xCB007150, 51900};
     policy.allow[2] = (struct nat_endpoint){0xC6336402, 1};
+    policy.sampling_ppm = NAT_SAMPLING_PPM_MAX; /* every frame is drawn */
+    struct verdict_memory memory = {.conntrack = {.generation = 0}};
     uint32_t seed = 7;
     int forwarded = 0;
     for (int round = 0; round < 100000; round++) {
@@ -262,11 +269,14 @@ static void forwards_if_and_only_if_the_oracle_does(void **state)
         }
         if (round % 3 == 0)
             frame_fix_ipv4(&frame);
-        struct packet packet = frame_parse(&frame);
-        bool forwards = verdict_decide(&policy, &test_link, &packet) == NAT_REASON_ALLOWED;
         bool expected = frame.bytes[14] == 0x45 && oracle_forwards(&frame, &policy);
-        assert_int_equal(forwards, expected);
-        forwarded += forwards;
+        for (int mode = 0; mode < NAT_MODE_COUNT; mode++) {
+            policy.mode = (enum nat_mode)mode;
+            struct verdict verdict = frame_verdict(&frame, &policy, &memory);
+            assert_int_equal(verdict.what == NAT_FORWARD, expected);
+            assert_int_equal(verdict.reason == NAT_REASON_ALLOWED, expected);
+        }
+        forwarded += expected;
     }
     assert_in_range(forwarded, 20000, 90000);
 }
@@ -286,7 +296,7 @@ int main(void)
         cmocka_unit_test(a_forbidden_destination_stays_forbidden_behind_a_broadcast_mac),
         cmocka_unit_test(arp_must_speak_for_the_leased_addresses),
         cmocka_unit_test(dhcp_is_answered_from_the_client_port_alone),
-        cmocka_unit_test(forwards_if_and_only_if_the_oracle_does),
+        cmocka_unit_test(every_mode_forwards_what_it_judges_if_and_only_if_the_oracle_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ static struct nat_violation *record(struct violation_table *table, enum nat_reas
 {
     struct frame frame = frame_udp(test_guest, to, 100);
     struct packet packet = frame_parse(&frame);
-    struct violation_frame broken = {reason, &packet, frame.bytes, frame.length};
+    struct violation_frame broken = {reason, false, &packet, frame.bytes, frame.length};
     return violation_record(table, &broken, &test_policy, now_ms);
 }
 

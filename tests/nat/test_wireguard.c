@@ -67,11 +67,33 @@ static void new_keys_move_the_last_handshake_and_not_the_first(void **state)
     assert_int_equal(tunnel.last_handshake_ms, 122);
 }
 
+static void a_consumer_that_is_silent_too_long_has_lost_its_tunnel(void **state)
+{
+    (void)state;
+    struct wireguard_observer tunnel = {0};
+    assert_true(wireguard_next_expiry(&tunnel) == UINT64_MAX);
+    wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_INITIATION, 10);
+    wireguard_observe(&tunnel, WIREGUARD_CONSUMER, WIREGUARD_RESPONSE, 11);
+    wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_TRANSPORT, 12);
+    assert_int_equal(wireguard_next_expiry(&tunnel), 11 + WIREGUARD_LOST_MS);
+    wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_TRANSPORT, 5000); /* the VM's own words do not count */
+    wireguard_observe(&tunnel, WIREGUARD_CONSUMER, WIREGUARD_NONE, 6000);   /* nor what is no WireGuard */
+    assert_false(wireguard_expire(&tunnel, 10 + WIREGUARD_LOST_MS));
+    assert_true(wireguard_expire(&tunnel, 11 + WIREGUARD_LOST_MS));
+    assert_int_equal(tunnel.state, NAT_TUNNEL_LOST);
+    assert_false(wireguard_expire(&tunnel, UINT64_MAX - 1));
+    wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_INITIATION, 300000);
+    wireguard_observe(&tunnel, WIREGUARD_CONSUMER, WIREGUARD_RESPONSE, 300001);
+    assert_true(wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_TRANSPORT, 300002));
+    assert_int_equal(tunnel.state, NAT_TUNNEL_ESTABLISHED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_and_lengths_are_exact),
         cmocka_unit_test(a_handshake_needs_initiation_response_and_data),
+        cmocka_unit_test(a_consumer_that_is_silent_too_long_has_lost_its_tunnel),
         cmocka_unit_test(new_keys_move_the_last_handshake_and_not_the_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,120 @@
+#include "tests/nat/lab.h"
+
+#include "tests/cmocka.h"
+
+#include <fcntl.h>
+#include <poll.h>
+
+#include "base/clock.h"
+#include "base/scope.h"
+#include "tests/nat/link.h"
+
+static void limit_receive(int fd)
+{
+    struct timeval limit = {.tv_sec = 2};
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+}
+
+void lab_start(struct lab *lab, const struct nat_link *link)
+{
+    int frames[2];
+    int reports[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, frames), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, reports), 0);
+    assert_int_equal(fcntl(frames[0], F_SETFL, O_NONBLOCK), 0);
+    struct nat_config config = {.frame_fd = frames[0], .peer_known = true, .report_fd = reports[0], .link = *link};
+    assert_int_equal(nat_start(&config, &lab->nat, NULL), 0);
+    lab->guest = frames[1];
+    lab->reports = reports[1];
+    lab->consumer = link_udp_socket(test_consumer);
+    limit_receive(lab->guest);
+    limit_receive(lab->reports);
+}
+
+struct nat_report lab_report(const struct lab *lab, enum nat_report_kind kind)
+{
+    struct nat_report report;
+    do
+        assert_int_equal(recv(lab->reports, &report, sizeof report, 0), sizeof report);
+    while (report.kind != kind);
+    return report;
+}
+
+void lab_apply(const struct lab *lab, const struct nat_policy *policy)
+{
+    assert_int_equal(nat_apply(lab->nat, policy, NULL), 0);
+    assert_int_equal(lab_report(lab, NAT_REPORT_POLICY).generation, policy->generation);
+}
+
+void lab_open_gate(const struct lab *lab)
+{
+    lab_apply(lab, &test_policy);
+}
+
+struct lab lab_open(void)
+{
+    struct lab lab;
+    lab_start(&lab, &test_link);
+    lab_open_gate(&lab);
+    return lab;
+}
+
+void lab_stop(struct lab *lab)
+{
+    nat_stop(lab->nat, NULL);
+    fd_close(&lab->guest);
+    fd_close(&lab->reports);
+    fd_close(&lab->consumer);
+}
+
+void lab_guest_sends(const struct lab *lab, const struct frame *frame)
+{
+    assert_int_equal(send(lab->guest, frame->bytes, frame->length, 0), frame->length);
+}
+
+ssize_t lab_consumer_gets(struct lab *lab, uint8_t *bytes, size_t capacity)
+{
+    socklen_t length = sizeof lab->guest_uplink;
+    return recvfrom(lab->consumer, bytes, capacity, 0, (struct sockaddr *)&lab->guest_uplink, &length);
+}
+
+void lab_open_flow(struct lab *lab)
+{
+    struct frame frame = frame_udp(test_guest, test_consumer, 8);
+    uint8_t bytes[64];
+    lab_guest_sends(lab, &frame);
+    assert_int_equal(lab_consumer_gets(lab, bytes, sizeof bytes), 8);
+}
+
+void lab_consumer_sends(const struct lab *lab, const void *bytes, size_t length)
+{
+    sendto(lab->consumer, bytes, length, 0, (const struct sockaddr *)&lab->guest_uplink, sizeof lab->guest_uplink);
+}
+
+bool lab_silent(int fd)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    return poll(&wait, 1, 50) == 0;
+}
+
+void lab_await(const struct lab *lab, enum nat_reason reason, uint64_t count)
+{
+    struct nat_stats stats = {0};
+    uint64_t limit = clock_monotonic_ms() + 2000;
+    while (clock_monotonic_ms() < limit && stats.frames[reason] < count) {
+        nat_read_stats(lab->nat, &stats);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(stats.frames[reason], count);
+}
+
+void lab_await_inbound(const struct lab *lab, enum nat_inbound what, uint64_t count)
+{
+    struct nat_stats stats = {0};
+    uint64_t limit = clock_monotonic_ms() + 2000;
+    while (clock_monotonic_ms() < limit && stats.inbound_packets[what] < count) {
+        nat_read_stats(lab->nat, &stats);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(stats.inbound_packets[what], count);
+}
