@@ -15,13 +15,14 @@
 #include "store/store.h"
 
 enum store_internal_limits {
-    STORE_STATEMENTS_MAX = 48,         /* per connection; the writer has about 30 */
+    STORE_STATEMENTS_MAX = 48,         /* per connection; the writer has about 40 */
     STORE_PATH_BYTES = 4096,           /* PATH_MAX of Linux */
     STORE_BUSY_MS = 250,               /* nobody else writes but a backup or a curious sqlite3 shell */
     STORE_WAL_BYTES = 16777216,        /* the log file is cut back to this after a checkpoint */
     STORE_MESSAGE_BYTES = 256,         /* SQLite's own words in an error; the rest of the message is ours */
     STORE_EVENTS_KEPT = 100000,        /* about 30 MB, and days of history at one event a second */
     STORE_EVENTS_PRUNE = 256,          /* rows removed at once, so that most transactions remove none */
+    STORE_EVIDENCE_PRUNE = 64,         /* violations made between two looks for evidence to purge */
     STORE_ENDED_KEPT = 10000,          /* ended leases: at most 640 MB of console tails if every one is full */
     STORE_APPLICATION_ID = 1869443700, /* "omrt"; migrations/0001_first.sql writes it */
 };

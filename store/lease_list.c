@@ -10,7 +10,9 @@
     " l.mode, l.guest_mac, l.guest_ip, p.public_key, p.endpoint, p.tunnel_ip, p.vm_public_key, p.vm_tunnel_ip,"        \
     " l.ssh_user, l.labels, l.accelerator, l.ttl_s, l.created_ms, l.started_ms, l.expires_ms, l.policy_desired,"       \
     " l.policy_observed, p.tunnel_state, p.established_ms, p.last_handshake_ms, l.pid, l.pid_start_ticks, l.boot_id,"  \
-    " t.reason, t.initiated_by, t.detail, t.violation_id, t.exit_code, t.signal, t.detected_ms, t.stopped_ms"          \
+    " t.reason, t.initiated_by, t.detail, t.violation_id, t.exit_code, t.signal, t.detected_ms, t.stopped_ms,"         \
+    " l.sampling_ppm, l.boot_isolation, l.on_violation, l.require_wireguard, l.egress_bits_per_s,"                     \
+    " l.ingress_bits_per_s, l.egress_packets_per_s, l.ingress_packets_per_s, l.exposed_ms"                             \
     " FROM leases l JOIN peers p ON p.lease_id = l.id LEFT JOIN terminations t ON t.lease_id = l.id"
 #define LEASE_CONDITIONS " AND (?2 IS NULL OR l.id = ?2) AND (?3 IS NULL OR l.mode = ?3)"
 #define LEASE_IN_STATE LEASE_SELECT " WHERE l.state = ?5" LEASE_CONDITIONS
@@ -37,6 +39,19 @@ static void read_termination(struct query *query, struct store_lease *ret_lease)
     }
     ret_lease->exit_code = (int)exit_code;
     ret_lease->signal = (int)signal;
+}
+
+static void read_network(struct query *query, struct store_lease *ret_lease)
+{
+    ret_lease->sampling_ppm = query_u32(query);
+    QUERY_FIELD(query, ret_lease->boot_isolation);
+    QUERY_FIELD(query, ret_lease->on_violation);
+    ret_lease->require_wireguard = query_int(query) != 0;
+    ret_lease->egress_bits_per_s = query_u64(query);
+    ret_lease->ingress_bits_per_s = query_u64(query);
+    ret_lease->egress_packets_per_s = query_u64(query);
+    ret_lease->ingress_packets_per_s = query_u64(query);
+    ret_lease->exposed_ms = query_u64(query);
 }
 
 static void read_row(struct query *query, struct store_lease *ret_lease)
@@ -77,6 +92,7 @@ static void read_row(struct query *query, struct store_lease *ret_lease)
     ret_lease->pid_start_ticks = query_u64(query);
     QUERY_FIELD(query, ret_lease->boot_id);
     read_termination(query, ret_lease);
+    read_network(query, ret_lease);
     if (query->code == 0 && !lease_state_parse(state, &ret_lease->state))
         query->code = error_set(query->err, -EUCLEAN, "the database holds an unknown lease state");
 }

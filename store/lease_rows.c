@@ -39,15 +39,28 @@ static int check_capacity(struct store *store, const struct store_resources *ask
 
 #define LABELS STORE_JSON_OBJECT("?12")
 
+static void bind_network(struct query *query, const struct store_lease *lease)
+{
+    query_bind_u64(query, lease->sampling_ppm);
+    QUERY_BIND_FIELD(query, lease->boot_isolation);
+    QUERY_BIND_FIELD(query, lease->on_violation);
+    query_bind_int(query, lease->require_wireguard ? 1 : 0);
+    query_bind_u64(query, lease->egress_bits_per_s);
+    query_bind_u64(query, lease->ingress_bits_per_s);
+    query_bind_u64(query, lease->egress_packets_per_s);
+    query_bind_u64(query, lease->ingress_packets_per_s);
+}
+
 static int insert(struct store *store, const struct store_lease *lease, struct error *err)
 {
     struct query query SCOPED_QUERY = {0};
     static const char sql[] =
         "INSERT INTO leases (id, state, state_detail, image, image_digest, vcpus, memory_mib, disk_mib, mode,"
         " guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms, expires_ms,"
-        " policy_desired, policy_observed, pid, pid_start_ticks, boot_id)"
+        " policy_desired, policy_observed, pid, pid_start_ticks, boot_id, sampling_ppm, boot_isolation, on_violation,"
+        " require_wireguard, egress_bits_per_s, ingress_bits_per_s, egress_packets_per_s, ingress_packets_per_s)"
         " VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
-        " ?17, 0, 0, 0, '')";
+        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     QUERY_BIND_FIELD(&query, lease->id.text);
@@ -67,6 +80,7 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
     query_bind_u64(&query, lease->created_ms);
     query_bind_u64(&query, lease->expires_ms);
     query_bind_u64(&query, lease->policy_desired);
+    bind_network(&query, lease);
     int result = query_run(&query);
     if (result == -EEXIST)
         error_tag(err, "lease-exists", "");
@@ -282,4 +296,31 @@ int store_lease_policy(struct store *store, const char *id, uint64_t generation,
     if (result < 0)
         return result;
     return store_finish(store, note_policy(store, id, generation, at_ms, err), err);
+}
+
+static int note_exposed(struct store *store, const char *id, uint64_t exposed_ms, uint64_t at_ms, struct error *err)
+{
+    static const char exposed[] = "INSERT INTO events (at_ms, type, lease_id, data)"
+                                  " SELECT ?2, 'lease.exposed', id, json_object('exposed_ms', exposed_ms)"
+                                  " FROM leases WHERE id = ?1";
+    enum lease_state state;
+    int result = lease_living(store, id, &state, err);
+    if (result < 0)
+        return result;
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer,
+                   "UPDATE leases SET generation = generation + 1, exposed_ms = ?2 WHERE id = ?1", err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_u64(&query, exposed_ms);
+    result = query_run(&query);
+    return result < 0 ? result : tell(store, exposed, id, at_ms, err);
+}
+
+int store_lease_exposed(struct store *store, const char *id, uint64_t exposed_ms, uint64_t at_ms, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, note_exposed(store, id, exposed_ms, at_ms, err), err);
 }

@@ -75,17 +75,17 @@ static int run(struct store *store, const char *sql, const char *id, const char 
 }
 
 /* WireGuard makes new keys every two minutes (REKEY_AFTER_TIME), so a handshake of a tunnel that is up is no news: it
- * is up from its first establishment until it waits again. */
+ * is up from its first establishment until it is lost or waits again. */
 static int note_tunnel(struct store *store, const char *id, const char *state, uint64_t at_ms, struct error *err)
 {
     static const char peer[] =
-        "UPDATE peers SET tunnel_state = ?2, established_ms = CASE ?2 WHEN 'waiting' THEN 0"
-        " WHEN 'established' THEN coalesce(nullif(established_ms, 0), ?3) ELSE established_ms END,"
+        "UPDATE peers SET tunnel_state = ?2, established_ms = CASE WHEN ?2 IN ('waiting', 'lost') THEN 0"
+        " WHEN ?2 = 'established' THEN coalesce(nullif(established_ms, 0), ?3) ELSE established_ms END,"
         " last_handshake_ms = CASE ?2 WHEN 'established' THEN ?3 ELSE last_handshake_ms END WHERE lease_id = ?1";
     static const char up[] = "INSERT INTO events (at_ms, type, lease_id, data)"
                              " SELECT ?3, 'tunnel.established', ?1, '{}' WHERE ?2 = 'established'";
     static const char down[] = "INSERT INTO events (at_ms, type, lease_id, data)"
-                               " SELECT ?3, 'tunnel.lost', ?1, '{}' WHERE ?2 = 'waiting'";
+                               " SELECT ?3, 'tunnel.lost', ?1, '{}' WHERE ?2 IN ('waiting', 'lost')";
     enum lease_state lease_state;
     struct tunnel before = {0};
     struct tunnel after = {0};

@@ -8,7 +8,7 @@
  * cut; only in details, which are sentences for people, a byte that is not UTF-8 is kept as '?'. Words that are not
  * the API's are -EINVAL. Any function may also return what the disk or another process brings: -ENOSPC, -EIO, -EBUSY,
  * -EROFS, -EUCLEAN, -ENOMEM; nothing has changed then. The newest 100,000 events and the newest 10,000 leases that have
- * ended are kept. */
+ * ended are kept. Violations go with their lease; evidence is kept for 30 days, of the newest 10,000 violations. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -39,6 +39,9 @@ enum store_limits {
     STORE_CONSOLE_BYTES = 65536,    /* console tail kept of a lease that ended */
     STORE_EVENT_DATA_BYTES = 16384, /* JSON of one event and the NUL */
     STORE_PAGE_MAX = 200,
+    STORE_VIOLATIONS_MAX = 500,            /* rows of one lease; a NAT and a guest's reports make about 200 */
+    STORE_EVIDENCE_KEPT = 10000,           /* violations with evidence: 1 MB */
+    STORE_EVIDENCE_AGE_S = 30 * 24 * 3600, /* then it is nobody's business any more */
 };
 
 struct store;
@@ -69,7 +72,16 @@ struct store_lease {
     char vm_public_key[STORE_KEY_TEXT_BYTES];
     char vm_tunnel_ip[STORE_ADDRESS_BYTES];
     char ssh_user[STORE_WORD_BYTES + 1];
-    char labels[STORE_LABELS_BYTES];    /* JSON object, "{}" for none */
+    char labels[STORE_LABELS_BYTES];       /* JSON object, "{}" for none */
+    uint32_t sampling_ppm;                 /* sampled only, else 0 */
+    char boot_isolation[STORE_WORD_BYTES]; /* prebuilt | offline_packages | online_install */
+    char on_violation[STORE_WORD_BYTES];   /* drop | terminate */
+    bool require_wireguard;
+    uint64_t egress_bits_per_s; /* 0: no limit, as the next three */
+    uint64_t ingress_bits_per_s;
+    uint64_t egress_packets_per_s;
+    uint64_t ingress_packets_per_s;
+    uint64_t exposed_ms;                /* online_install: how long the guest's network was open; 0 not known yet */
     char accelerator[STORE_WORD_BYTES]; /* "" until chosen */
     uint64_t ttl_s;                     /* 0: no limit */
     uint64_t created_ms;
@@ -77,7 +89,7 @@ struct store_lease {
     uint64_t expires_ms;                 /* 0: never */
     uint64_t policy_desired;             /* policy generation that should be enforced */
     uint64_t policy_observed;            /* generation that the NAT said it enforces, 0 none */
-    char tunnel_state[STORE_WORD_BYTES]; /* waiting | handshaking | established */
+    char tunnel_state[STORE_WORD_BYTES]; /* waiting | handshaking | established | lost */
     uint64_t tunnel_established_ms;
     uint64_t tunnel_last_handshake_ms;
     /* the child process, written before and after the spawn; identity = pid + start time + boot id */
@@ -105,6 +117,8 @@ struct store_violation {
     uint64_t count;
     char code[STORE_WORD_BYTES];
     char mode[STORE_WORD_BYTES];
+    uint32_t sampling_ppm;          /* 0 unless the mode is sampled */
+    uint64_t stop_latency_ms;       /* from the frame to the machine's end; 0 unless terminated */
     char verdict[STORE_WORD_BYTES]; /* dropped | terminated */
     char source[STORE_WORD_BYTES];  /* filter | guest_firewall */
     bool overflow;
@@ -120,6 +134,7 @@ struct store_violation {
     uint32_t detection_latency_us;
     uint32_t evidence_bytes;
     uint8_t evidence[STORE_EVIDENCE_BYTES];
+    bool evidence_purged; /* there was evidence; it was too old or one too many. Read only */
 };
 
 /** struct store_event - One row of `events`; @sequence rises by one and is never used again. */
@@ -274,9 +289,9 @@ int store_lease_policy(struct store *store, const char *id, uint64_t generation,
 
 /**
  * store_lease_tunnel() - The tunnel's state changed, or there was another handshake
- * @state: "waiting", "handshaking" or "established"
+ * @state: "waiting", "handshaking", "established" or "lost"
  *
- * A tunnel is up from its first "established" (`tunnel.established`) until it is "waiting" again (`tunnel.lost`);
+ * A tunnel is up from its first "established" (`tunnel.established`) until it is "lost" or "waiting" (`tunnel.lost`);
  * handshakes in between only set the time of the last one, because WireGuard makes new keys every two minutes.
  *
  * Return: 0, -ENOENT, -EALREADY when the lease has ended
@@ -289,11 +304,33 @@ int store_lease_tunnel(struct store *store, const char *id, const char *state, u
  * @violation: @id is used when (lease_id, serial) is new; else the row's own id stays, count and last_seen_ms grow, and
  *             a verdict "terminated" replaces "dropped"
  * @ret_id:    id of the row; may be NULL
+ *
+ * A lease has STORE_VIOLATIONS_MAX rows of its own making. What comes beyond them goes to its overflow row of the same
+ * code, which is made once if there is none: there each report of a serial without a row counts as one. Every now and
+ * then evidence that has become too old or one too many is purged in the same transaction.
+ *
  * Return:     0; -ENOENT no such lease. A new row comes with `violation.detected`, an update with no event
  * Thread:     any
  */
 int store_violation_record(struct store *store, const struct store_violation *violation, struct id *ret_id,
                            struct error *err);
+
+/** store_evidence_purge() - Purge evidence that is too old at @now_ms or one too many; rows stay. Thread: any */
+int store_evidence_purge(struct store *store, uint64_t now_ms, struct error *err);
+
+/**
+ * store_violation_stopped() - Note how long it took from a terminating violation's frame to the machine's end
+ * Return: 0; -ENOENT with slug "violation-not-found"
+ * Thread: any
+ */
+int store_violation_stopped(struct store *store, const char *id, uint64_t stop_latency_ms, struct error *err);
+
+/**
+ * store_lease_exposed() - Note how long an online_install guest's network was open, with a `lease.exposed` event
+ * Return: 0, -ENOENT, -EALREADY when the lease has ended
+ * Thread: any
+ */
+int store_lease_exposed(struct store *store, const char *id, uint64_t exposed_ms, uint64_t at_ms, struct error *err);
 
 /** store_violation_get() - One violation. Return: 0, -ENOENT with slug "violation-not-found". Thread: any */
 int store_violation_get(struct store *store, const char *id, struct store_violation *ret_violation, struct error *err);

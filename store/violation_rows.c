@@ -41,8 +41,8 @@ static int insert(struct store *store, const struct store_violation *violation, 
     static const char sql[] =
         "INSERT INTO violations (id, lease_id, serial, first_seen_ms, last_seen_ms, count, code, mode, verdict, source,"
         " overflow, ethertype, ip_protocol, source_mac, source_ip, source_port, destination_ip, destination_port,"
-        " frame_bytes, policy_generation, detection_latency_us, evidence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-        " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+        " frame_bytes, policy_generation, detection_latency_us, evidence, sampling_ppm) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
+        " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     QUERY_BIND_FIELD(&query, violation->id.text);
@@ -67,6 +67,7 @@ static int insert(struct store *store, const struct store_violation *violation, 
     query_bind_u64(&query, violation->policy_generation);
     query_bind_u64(&query, violation->detection_latency_us);
     query_bind_bytes(&query, violation->evidence, violation->evidence_bytes);
+    query_bind_u64(&query, violation->sampling_ppm);
     int result = query_run(&query);
     if (result == -ENOENT) {
         error_set(err, -ENOENT, "there is no such lease");
@@ -89,6 +90,90 @@ static int tell(struct store *store, const struct store_violation *violation, st
     return event_write(store, &query);
 }
 
+/* ---- what is bounded ------------------------------------------------------------------------------------------- */
+
+/* Return: 1 when the lease has all the rows that it may have, 0, or negative. */
+static int full(struct store *store, const struct store_violation *violation, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "SELECT count(*) FROM violations WHERE lease_id = ?1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    QUERY_BIND_FIELD(&query, violation->lease_id.text);
+    uint64_t count = query_step(&query) == 1 ? query_u64(&query) : 0;
+    return query.code < 0 ? query.code : count >= STORE_VIOLATIONS_MAX;
+}
+
+/* The lease's overflow row of the same code. Return: 1 when there is one, 0, or negative. */
+static int find_overflow(struct store *store, const struct store_violation *violation, struct id *ret_id,
+                         struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "SELECT id FROM violations WHERE lease_id = ?1 AND code = ?2 AND overflow = 1"
+                              " ORDER BY number DESC LIMIT 1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    QUERY_BIND_FIELD(&query, violation->lease_id.text);
+    QUERY_BIND_FIELD(&query, violation->code);
+    int found = query_step(&query);
+    if (found == 1)
+        QUERY_FIELD(&query, ret_id->text);
+    return query.code < 0 ? query.code : found;
+}
+
+/* A report's count is that of its own aggregate so far, told again and again, so it cannot be added here. */
+static int count_overflow(struct store *store, const struct store_violation *violation, const struct id *id,
+                          struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "UPDATE violations SET count = count + 1, last_seen_ms = max(last_seen_ms, ?2),"
+                              " verdict = CASE verdict WHEN 'dropped' THEN ?3 ELSE verdict END WHERE id = ?1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    QUERY_BIND_FIELD(&query, id->text);
+    query_bind_u64(&query, violation->last_seen_ms);
+    QUERY_BIND_FIELD(&query, violation->verdict);
+    return query_run(&query);
+}
+
+/* The writer's transaction is open. */
+static int purge(struct store *store, uint64_t now_ms, struct error *err)
+{
+    static const uint64_t age_ms = UINT64_C(1000) * STORE_EVIDENCE_AGE_S;
+    /* The first row past the newest STORE_EVIDENCE_KEPT that have evidence goes, and all before it. */
+    static const char sql[] =
+        "UPDATE violations SET evidence = zeroblob(0), evidence_purged = 1 WHERE length(evidence) > 0 AND"
+        " (first_seen_ms < ?1 OR number <= (SELECT number FROM violations WHERE length(evidence) > 0"
+        " ORDER BY number DESC LIMIT 1 OFFSET ?2))";
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_u64(&query, now_ms > age_ms ? now_ms - age_ms : 0);
+    query_bind_int(&query, STORE_EVIDENCE_KEPT);
+    return query_run(&query);
+}
+
+int store_evidence_purge(struct store *store, uint64_t now_ms, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, purge(store, now_ms, err), err);
+}
+
+/* ---- recording ------------------------------------------------------------------------------------------------- */
+
+static int make(struct store *store, const struct store_violation *violation, struct error *err)
+{
+    int result = insert(store, violation, err);
+    int64_t number = sqlite3_last_insert_rowid(store->writer.db);
+    if (result == 0)
+        result = tell(store, violation, err);
+    if (result == 0 && number % STORE_EVIDENCE_PRUNE == 0)
+        result = purge(store, violation->last_seen_ms, err);
+    return result;
+}
+
 static int record(struct store *store, const struct store_violation *violation, struct id *ret_id, struct error *err)
 {
     int found = find(store, violation, ret_id, err);
@@ -96,9 +181,18 @@ static int record(struct store *store, const struct store_violation *violation, 
         return found;
     if (found == 1)
         return grow(store, violation, err);
-    *ret_id = violation->id;
-    int result = insert(store, violation, err);
-    return result < 0 ? result : tell(store, violation, err);
+    int is_full = full(store, violation, err);
+    if (is_full < 0)
+        return is_full;
+    struct store_violation row = *violation;
+    if (is_full == 1) {
+        found = find_overflow(store, violation, ret_id, err);
+        if (found != 0)
+            return found < 0 ? found : count_overflow(store, violation, ret_id, err);
+        row.overflow = true;
+    }
+    *ret_id = row.id;
+    return make(store, &row, err);
 }
 
 int store_violation_record(struct store *store, const struct store_violation *violation, struct id *ret_id,
@@ -117,10 +211,37 @@ int store_violation_record(struct store *store, const struct store_violation *vi
     return result;
 }
 
+static int stopped(struct store *store, const char *id, uint64_t stop_latency_ms, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "UPDATE violations SET stop_latency_ms = ?2 WHERE id = ?1 AND verdict = 'terminated'";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_u64(&query, stop_latency_ms);
+    int result = query_run(&query);
+    if (result == 0 && sqlite3_changes(store->writer.db) == 0) {
+        result = error_set(err, -ENOENT, "there is no such violation that terminated a lease");
+        error_tag(err, "violation-not-found", "");
+    }
+    return result;
+}
+
+int store_violation_stopped(struct store *store, const char *id, uint64_t stop_latency_ms, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, stopped(store, id, stop_latency_ms, err), err);
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------------- */
+
 #define VIOLATION_SELECT                                                                                               \
     "SELECT id, lease_id, serial, first_seen_ms, last_seen_ms, count, code, mode, verdict, source, overflow,"          \
     " ethertype, ip_protocol, source_mac, source_ip, source_port, destination_ip, destination_port, frame_bytes,"      \
-    " policy_generation, detection_latency_us, evidence FROM violations"
+    " policy_generation, detection_latency_us, sampling_ppm, stop_latency_ms, evidence_purged, evidence"               \
+    " FROM violations"
 
 static void read_row(struct query *query, struct store_violation *ret_violation)
 {
@@ -146,6 +267,9 @@ static void read_row(struct query *query, struct store_violation *ret_violation)
     ret_violation->frame_bytes = query_u32(query);
     ret_violation->policy_generation = query_u64(query);
     ret_violation->detection_latency_us = query_u32(query);
+    ret_violation->sampling_ppm = query_u32(query);
+    ret_violation->stop_latency_ms = query_u64(query);
+    ret_violation->evidence_purged = query_int(query) != 0;
     const uint8_t *evidence = NULL;
     size_t length = query_bytes(query, &evidence);
     if (query->code == 0 && length > sizeof ret_violation->evidence)

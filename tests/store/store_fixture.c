@@ -87,6 +87,8 @@ struct store_lease fixture_lease(unsigned n)
         .created_ms = UINT64_C(1700000000000) + n,
         .expires_ms = UINT64_C(1700003600000) + n,
         .policy_desired = 1,
+        .boot_isolation = "prebuilt",
+        .on_violation = "drop",
     };
     snprintf(lease.consumer_public_key, sizeof lease.consumer_public_key, "%043u=", n);
     return lease;
@@ -163,6 +165,15 @@ void fixture_assert_same_lease(const struct store_lease *a, const struct store_l
     assert_string_equal(a->vm_tunnel_ip, b->vm_tunnel_ip);
     assert_string_equal(a->ssh_user, b->ssh_user);
     assert_string_equal(a->labels, b->labels);
+    assert_int_equal(a->sampling_ppm, b->sampling_ppm);
+    assert_string_equal(a->boot_isolation, b->boot_isolation);
+    assert_string_equal(a->on_violation, b->on_violation);
+    assert_int_equal(a->require_wireguard, b->require_wireguard);
+    assert_int_equal(a->egress_bits_per_s, b->egress_bits_per_s);
+    assert_int_equal(a->ingress_bits_per_s, b->ingress_bits_per_s);
+    assert_int_equal(a->egress_packets_per_s, b->egress_packets_per_s);
+    assert_int_equal(a->ingress_packets_per_s, b->ingress_packets_per_s);
+    assert_int_equal(a->exposed_ms, b->exposed_ms);
     assert_string_equal(a->accelerator, b->accelerator);
     assert_int_equal(a->ttl_s, b->ttl_s);
     assert_int_equal(a->created_ms, b->created_ms);
@@ -196,6 +207,8 @@ void fixture_assert_same_violation(const struct store_violation *a, const struct
     assert_int_equal(a->count, b->count);
     assert_string_equal(a->code, b->code);
     assert_string_equal(a->mode, b->mode);
+    assert_int_equal(a->sampling_ppm, b->sampling_ppm);
+    assert_int_equal(a->stop_latency_ms, b->stop_latency_ms);
     assert_string_equal(a->verdict, b->verdict);
     assert_string_equal(a->source, b->source);
     assert_int_equal(a->overflow, b->overflow);
@@ -211,6 +224,7 @@ void fixture_assert_same_violation(const struct store_violation *a, const struct
     assert_int_equal(a->detection_latency_us, b->detection_latency_us);
     assert_int_equal(a->evidence_bytes, b->evidence_bytes);
     assert_memory_equal(a->evidence, b->evidence, sizeof a->evidence);
+    assert_int_equal(a->evidence_purged, b->evidence_purged);
 }
 
 static sqlite3 *open_database(const struct store_fixture *fixture)

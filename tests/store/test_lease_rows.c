@@ -421,6 +421,7 @@ static void an_ended_lease_never_changes(void **state)
     assert_int_equal(store_lease_spawned(fixture->store, id.text, &nobody, &err), -EALREADY);
     assert_int_equal(store_lease_policy(fixture->store, id.text, 9, 1, &err), -EALREADY);
     assert_int_equal(store_lease_tunnel(fixture->store, id.text, "established", 1, &err), -EALREADY);
+    assert_int_equal(store_lease_exposed(fixture->store, id.text, 1, 1, &err), -EALREADY);
 
     struct store_lease after = get(fixture, id);
     fixture_assert_same_lease(&before, &after);

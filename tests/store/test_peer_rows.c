@@ -50,6 +50,22 @@ static void a_tunnel_is_told_when_it_comes_up_and_when_it_is_lost(void **state)
                         "tunnel.established20{} tunnel.lost50{} tunnel.established60{}");
 }
 
+static void a_silent_tunnel_is_lost_and_may_come_up_again(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct id id = fixture_reserve(fixture, 1);
+    tunnel(fixture, id, "lost", 5); /* was never up: nothing to tell */
+    tunnel(fixture, id, "established", 20);
+    tunnel(fixture, id, "lost", 30);
+    expect_tunnel(fixture, id, "lost", 0, 20);
+    tunnel(fixture, id, "lost", 31);
+    tunnel(fixture, id, "handshaking", 40);
+    tunnel(fixture, id, "established", 50);
+    expect_tunnel(fixture, id, "established", 50, 50);
+    assert_string_equal(fixture_text(fixture, "SELECT group_concat(type || at_ms, ' ') FROM events WHERE sequence > 1"),
+                        "tunnel.established20 tunnel.lost30 tunnel.established50");
+}
+
 static void a_change_of_the_tunnel_raises_the_generation_and_a_repetition_does_not(void **state)
 {
     struct store_fixture *fixture = *state;
@@ -162,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_STORE(a_tunnel_is_told_when_it_comes_up_and_when_it_is_lost),
+        WITH_STORE(a_silent_tunnel_is_lost_and_may_come_up_again),
         WITH_STORE(a_change_of_the_tunnel_raises_the_generation_and_a_repetition_does_not),
         WITH_STORE(an_unknown_tunnel_state_is_refused_and_undone),
         WITH_STORE(a_peer_reads_back_with_its_lease),

@@ -174,7 +174,9 @@ static void the_schema_itself_guards_what_is_final(void **state)
         "UPDATE leases SET image = 'other' WHERE state = 'pending'",
         ("INSERT INTO leases SELECT NULL, substr(id, 1, 35) || 'f', 1, 'running', '', image, image_digest, vcpus,"
          " memory_mib, disk_mib, mode, guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms,"
-         " started_ms, expires_ms, policy_desired, policy_observed, pid, pid_start_ticks, boot_id FROM leases LIMIT 1"),
+         " started_ms, expires_ms, policy_desired, policy_observed, pid, pid_start_ticks, boot_id, 0, 'prebuilt', "
+         "'drop', 0,"
+         " 0, 0, 0, 0, 0 FROM leases LIMIT 1"),
     };
     struct store_end end = fixture_end();
     end.console = (const uint8_t *)"c";
@@ -198,7 +200,8 @@ static void add_ended_leases(struct store_fixture *fixture, int count)
              " SELECT printf('%%036d', i) AS id FROM n;"
              "INSERT INTO leases SELECT NULL, copies.id, 1, 'pending', '', image, image_digest, vcpus, memory_mib,"
              " disk_mib, mode, guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms,"
-             " expires_ms, policy_desired, 0, pid, pid_start_ticks, boot_id FROM copies, leases WHERE number = 1;"
+             " expires_ms, policy_desired, 0, pid, pid_start_ticks, boot_id, 0, 'prebuilt', 'drop', 0, 0, 0, 0, 0, 0"
+             " FROM copies, leases WHERE number = 1;"
              "INSERT INTO peers SELECT NULL, copies.id, public_key, endpoint, tunnel_ip, vm_public_key, vm_tunnel_ip,"
              " tunnel_state, 0, 0 FROM copies, peers WHERE number = 1;"
              "INSERT INTO terminations SELECT NULL, id, 'released', 'provider', '', NULL, -1, 0, 0, 0 FROM copies;"

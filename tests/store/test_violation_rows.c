@@ -50,6 +50,7 @@ static void a_violation_reads_back_as_it_was_given(void **state)
     given.serial = UINT32_MAX;
     given.detection_latency_us = UINT32_MAX;
     given.count = INT64_MAX;
+    given.sampling_ppm = 1000000;
     given.evidence_bytes = STORE_EVIDENCE_BYTES;
     memset(given.evidence, 0xee, sizeof given.evidence);
     assert_works(store_violation_record(fixture->store, &given, &id, &err), err);
@@ -207,6 +208,125 @@ static void every_code_of_the_api_is_accepted(void **state)
     }
 }
 
+static void the_time_to_the_machine_s_end_is_noted_for_what_ended_it(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct store_violation violation = fixture_violation(1, fixture_reserve(fixture, 1));
+    record(fixture, &violation);
+    assert_int_equal(store_violation_stopped(fixture->store, violation.id.text, 42, &err), -ENOENT);
+    assert_string_equal(err.slug, "violation-not-found");
+    set_text(violation.verdict, "terminated");
+    record(fixture, &violation);
+    assert_works(store_violation_stopped(fixture->store, violation.id.text, 42, &err), err);
+    assert_int_equal(get(fixture, violation.id).stop_latency_ms, 42);
+    assert_int_equal(store_violation_stopped(fixture->store, "gone", 42, &err), -ENOENT);
+}
+
+/* ---- what is bounded --------------------------------------------------------------------------------------------- */
+
+static void a_flood_from_one_lease_makes_a_bounded_number_of_rows(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct id id = {""};
+    struct id other = fixture_reserve(fixture, 2);
+    struct store_violation violation = fixture_violation(0, fixture_reserve(fixture, 1));
+    for (unsigned n = 0; n < STORE_VIOLATIONS_MAX + 40; n++) {
+        violation = fixture_violation(n, violation.lease_id);
+        if (n % 2 == 1) {
+            violation.code[0] = '\0';
+            set_text(violation.code, "fragment");
+        }
+        violation.count = 7;
+        record(fixture, &violation);
+    }
+    /* One overflow row for each of the two codes, which count what had no row. */
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations"), STORE_VIOLATIONS_MAX + 2);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations WHERE overflow = 1"), 2);
+    assert_int_equal(fixture_number(fixture, "SELECT min(count) FROM violations WHERE overflow = 1"), 7 + 19);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'violation.detected'"),
+                     STORE_VIOLATIONS_MAX + 2);
+    /* Rows that are there grow still, another lease is not concerned, and an end is told by the row that took it. */
+    violation = fixture_violation(0, violation.lease_id);
+    violation.count = 1000;
+    record(fixture, &violation);
+    assert_int_equal(get(fixture, violation.id).count, 1000);
+    violation = fixture_violation(9000, other);
+    record(fixture, &violation);
+    violation = fixture_violation(9001, fixture_lease(1).id);
+    set_text(violation.verdict, "terminated");
+    assert_works(store_violation_record(fixture->store, &violation, &id, &err), err);
+    assert_string_not_equal(id.text, violation.id.text);
+    assert_string_equal(get(fixture, id).verdict, "terminated");
+    assert_true(get(fixture, id).overflow);
+}
+
+static void evidence_is_purged_by_age_and_its_row_stays(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct id lease_id = fixture_reserve(fixture, 1);
+    struct store_violation old = fixture_violation(1, lease_id);
+    struct store_violation none = fixture_violation(2, lease_id);
+    struct store_violation young = fixture_violation(3, lease_id);
+    const uint64_t age_ms = UINT64_C(1000) * STORE_EVIDENCE_AGE_S;
+    none.evidence_bytes = 0;
+    none.first_seen_ms = old.first_seen_ms;
+    young.first_seen_ms = old.first_seen_ms + 1;
+    record(fixture, &old);
+    record(fixture, &none);
+    record(fixture, &young);
+    assert_works(store_evidence_purge(fixture->store, old.first_seen_ms + age_ms, &err), err);
+    assert_int_equal(get(fixture, old.id).evidence_bytes, 3); /* to the millisecond */
+    assert_works(store_evidence_purge(fixture->store, old.first_seen_ms + age_ms + 1, &err), err);
+    assert_int_equal(get(fixture, old.id).evidence_bytes, 0);
+    assert_true(get(fixture, old.id).evidence_purged);
+    assert_false(get(fixture, none.id).evidence_purged); /* there was none */
+    assert_int_equal(get(fixture, young.id).evidence_bytes, 3);
+    assert_false(get(fixture, young.id).evidence_purged);
+    assert_works(store_evidence_purge(fixture->store, 0, &err), err);
+}
+
+static void evidence_is_kept_of_a_bounded_number_of_violations(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct id lease_id = fixture_reserve(fixture, 1);
+    struct store_violation first = fixture_violation(1, lease_id);
+    record(fixture, &first);
+    /* 20 leases' worth of rows, written at once. */
+    char sql[1024];
+    snprintf(sql, sizeof sql,
+             "INSERT INTO violations SELECT NULL, printf('%%036d', n), '%s', n + 100, 1700000001000, 1700000001000, 1,"
+             " 'fragment', 'filtered', 'dropped', 'filter', 0, 2048, 17, '', '', 0, '', 0, 60, 1, 5, x'0102', 0, 0, 0"
+             " FROM (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT %d) SELECT n FROM c)",
+             lease_id.text, STORE_EVIDENCE_KEPT);
+    assert_int_equal(fixture_sql(fixture, sql), 0);
+    assert_works(store_evidence_purge(fixture->store, first.last_seen_ms, &err), err);
+    assert_int_equal(fixture_number(fixture, "SELECT sum(length(evidence) > 0) FROM violations"), STORE_EVIDENCE_KEPT);
+    assert_true(get(fixture, first.id).evidence_purged);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations"), STORE_EVIDENCE_KEPT + 1);
+    assert_works(store_evidence_purge(fixture->store, first.last_seen_ms, &err), err);
+    assert_int_equal(fixture_number(fixture, "SELECT sum(length(evidence) > 0) FROM violations"), STORE_EVIDENCE_KEPT);
+}
+
+static void recording_purges_now_and_then_by_itself(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct id lease_id = fixture_reserve(fixture, 1);
+    struct store_violation old = fixture_violation(0, lease_id);
+    record(fixture, &old);
+    unsigned made = 1;
+    while (!get(fixture, old.id).evidence_purged && made < 200) {
+        struct store_violation young = fixture_violation(made++, lease_id);
+        young.first_seen_ms = old.first_seen_ms + UINT64_C(1000) * STORE_EVIDENCE_AGE_S + 1;
+        young.last_seen_ms = young.first_seen_ms;
+        record(fixture, &young);
+    }
+    assert_int_equal(made, 64);
+}
+
 static void pages_join_for_all_and_for_one_lease(void **state)
 {
     struct store_fixture *fixture = *state;
@@ -266,6 +386,11 @@ int main(void)
         WITH_STORE(a_report_that_comes_after_the_end_still_counts),
         WITH_STORE(values_outside_the_api_are_refused_and_leave_nothing),
         WITH_STORE(every_code_of_the_api_is_accepted),
+        WITH_STORE(the_time_to_the_machine_s_end_is_noted_for_what_ended_it),
+        WITH_STORE(a_flood_from_one_lease_makes_a_bounded_number_of_rows),
+        WITH_STORE(evidence_is_purged_by_age_and_its_row_stays),
+        WITH_STORE(evidence_is_kept_of_a_bounded_number_of_violations),
+        WITH_STORE(recording_purges_now_and_then_by_itself),
         WITH_STORE(pages_join_for_all_and_for_one_lease),
         WITH_STORE(lists_refuse_what_they_cannot_honour),
     };
