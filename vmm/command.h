@@ -21,14 +21,16 @@ enum command_limits {
  */
 enum command_fd {
     COMMAND_FD_FIRST = 3,
-    COMMAND_FD_NET = 3,     /* SOCK_DGRAM, one Ethernet frame a datagram */
-    COMMAND_FD_CONSOLE = 4, /* SOCK_STREAM, connected */
-    COMMAND_FD_QMP = 5,     /* SOCK_STREAM, listening */
-    COMMAND_FD_SEED = 6,    /* opened O_RDONLY */
-    COMMAND_FD_KERNEL = 7,  /* opened O_RDONLY */
-    COMMAND_FD_INITRD = 8,  /* opened O_RDONLY */
-    COMMAND_FD_DISK = 9,    /* opened O_RDWR; only where the machine has a disk */
-    COMMAND_FD_END = 10,    /* one past the last */
+    COMMAND_FD_NET = 3,      /* SOCK_DGRAM, one Ethernet frame a datagram */
+    COMMAND_FD_CONSOLE = 4,  /* SOCK_STREAM, connected */
+    COMMAND_FD_QMP = 5,      /* SOCK_STREAM, listening */
+    COMMAND_FD_SEED = 6,     /* opened O_RDONLY */
+    COMMAND_FD_KERNEL = 7,   /* opened O_RDONLY */
+    COMMAND_FD_INITRD = 8,   /* opened O_RDONLY */
+    COMMAND_FD_DISK = 9,     /* opened O_RDWR; only where the machine has a disk */
+    COMMAND_FD_BASE = 10,    /* opened O_RDONLY; only where the image has a root disk, as the next */
+    COMMAND_FD_OVERLAY = 11, /* opened O_RDWR; takes what the guest writes to its root disk */
+    COMMAND_FD_END = 12,     /* one past the last */
     COMMAND_FD_COUNT = COMMAND_FD_END - COMMAND_FD_FIRST,
 };
 

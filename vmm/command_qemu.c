@@ -20,6 +20,8 @@ enum command_qemu_limits {
     TCG_CACHE_MIB = 64,                   /* left alone, QEMU translates into up to 1 GiB of the host's memory */
     SET_SEED = 1,
     SET_DISK = 2,
+    SET_BASE = 3,
+    SET_OVERLAY = 4,
 };
 
 static bool is_word(const char *text)
@@ -63,6 +65,8 @@ static int check(const struct command_qemu *qemu, struct error *err)
         return refuse(err, "guest_mac", "is a group address");
     if (!is_command_line(qemu->kernel_command_line))
         return refuse(err, "kernel_command_line", "not up to 2047 printable ASCII characters");
+    if (qemu->base_format != NULL && strcmp(qemu->base_format, "raw") != 0 && strcmp(qemu->base_format, "qcow2") != 0)
+        return refuse(err, "base_format", "neither raw nor qcow2");
     return 0;
 }
 
@@ -107,10 +111,17 @@ static void add_channels(struct command *command)
     add_pair(command, "-mon", "chardev=qmp,mode=control");
 }
 
-static void add_network(struct command *command, struct nat_mac mac)
+static void add_network(struct command *command, enum command_net net, struct nat_mac mac)
 {
     command_add(command, "-netdev");
-    command_add(command, "dgram,id=net0,local.type=fd,local.str=%d", COMMAND_FD_NET);
+    switch (net) {
+    case COMMAND_NET_DGRAM:
+        command_add(command, "dgram,id=net0,local.type=fd,local.str=%d", COMMAND_FD_NET);
+        break;
+    case COMMAND_NET_TAP:
+        command_add(command, "tap,id=net0,fd=%d,vhost=off", COMMAND_FD_NET);
+        break;
+    }
     command_add(command, "-device");
     command_add(command, "virtio-net-pci,netdev=net0,mac=%02x:%02x:%02x:%02x:%02x:%02x,romfile=", mac.b[0], mac.b[1],
                 mac.b[2], mac.b[3], mac.b[4], mac.b[5]);
@@ -126,6 +137,27 @@ static void add_block(struct command *command, const char *node, int fd, int set
                 writable ? "off" : "on", set);
     command_add(command, "-device");
     command_add(command, "virtio-blk-pci,drive=%s", node);
+}
+
+/* The base is written as JSON, because only that can say that it stands on nothing, whatever its header says. What the guest
+ * writes is thrown away with the machine, so its flushes need not reach a disk. */
+static void add_root(struct command *command, const char *base_format)
+{
+    command_add(command, "-add-fd");
+    command_add(command, "fd=%d,set=%d", COMMAND_FD_BASE, SET_BASE);
+    command_add(command, "-add-fd");
+    command_add(command, "fd=%d,set=%d", COMMAND_FD_OVERLAY, SET_OVERLAY);
+    command_add(command, "-blockdev");
+    command_add(command,
+                "{\"driver\":\"%s\",\"node-name\":\"base\",\"read-only\":true,%s"
+                "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/%d\"}}",
+                base_format, strcmp(base_format, "qcow2") == 0 ? "\"backing\":null," : "", SET_BASE);
+    command_add(command, "-blockdev");
+    command_add(command,
+                "driver=qcow2,node-name=root,read-only=off,cache.no-flush=on,backing=base,file.driver=file,"
+                "file.filename=/dev/fdset/%d",
+                SET_OVERLAY);
+    add_pair(command, "-device", "virtio-blk-pci,drive=root");
 }
 
 static void add_boot(struct command *command, const char *kernel_command_line)
@@ -147,7 +179,9 @@ int command_qemu_build(const struct command_qemu *qemu, struct command *ret_comm
     add_machine(ret_command, qemu);
     add_confinement(ret_command);
     add_channels(ret_command);
-    add_network(ret_command, qemu->guest_mac);
+    add_network(ret_command, qemu->net, qemu->guest_mac);
+    if (qemu->base_format != NULL)
+        add_root(ret_command, qemu->base_format);
     add_block(ret_command, "seed", COMMAND_FD_SEED, SET_SEED, false);
     if (qemu->has_disk)
         add_block(ret_command, "disk", COMMAND_FD_DISK, SET_DISK, true);

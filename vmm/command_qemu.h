@@ -9,6 +9,12 @@
 #include "nat/nat.h"
 #include "vmm/command.h"
 
+/** enum command_net - What stands at COMMAND_FD_NET. */
+enum command_net {
+    COMMAND_NET_DGRAM, /* one end of an attachment; the NAT has the other */
+    COMMAND_NET_TAP,   /* an attached tap device of the machine's own namespace; the launcher opened it */
+};
+
 /**
  * struct command_qemu - What one machine's command depends on
  * @program:             name or path
@@ -17,6 +23,8 @@
  * @name:                the lease's id
  * @kernel_command_line: printable ASCII
  * @has_disk:            COMMAND_FD_DISK is there
+ * @base_format:         "raw" or "qcow2": COMMAND_FD_BASE is a root disk in this format, and COMMAND_FD_OVERLAY a qcow2 file
+ *                       that takes what is written to it; NULL: there is none. It is the guest's first disk
  *
  * Owner: the caller; nothing is kept.
  */
@@ -27,9 +35,11 @@ struct command_qemu {
     const char *name;
     uint32_t vcpus;
     uint32_t memory_mib;
+    enum command_net net;
     struct nat_mac guest_mac;
     const char *kernel_command_line;
     bool has_disk;
+    const char *base_format;
 };
 
 /**

@@ -52,3 +52,19 @@ size_t console_read(struct console *console, uint8_t *ret_bytes, size_t capacity
         *ret_offset = offset;
     return length;
 }
+
+size_t console_line_feed(struct console_line *line, const uint8_t *bytes, size_t length)
+{
+    if (line->ended)
+        line->length = 0;
+    line->ended = false;
+    size_t taken = 0;
+    while (taken < length && !line->ended) {
+        uint8_t byte = bytes[taken++];
+        line->ended = byte == '\n' || byte == '\r';
+        if (!line->ended && byte != '\0' && line->length < CONSOLE_LINE_BYTES - 1)
+            line->text[line->length++] = (char)byte;
+    }
+    line->text[line->length] = '\0';
+    return taken;
+}

@@ -1,12 +1,18 @@
-/* The newest bytes that a machine printed on its console. The guest chooses them; how many are kept is ours. */
+/* The newest bytes that a machine printed on its console, and the line that it is printing. The guest chooses them; how many
+ * are kept is ours. */
 #ifndef VMM_CONSOLE_H
 #define VMM_CONSOLE_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/vmm.h"
+
+enum console_limits {
+    CONSOLE_LINE_BYTES = 512, /* a line of the kernel's packet log takes 200 */
+};
 
 /**
  * struct console - A ring
@@ -38,5 +44,27 @@ void console_append(struct console *console, const uint8_t *bytes, size_t length
  * Thread:      any
  */
 size_t console_read(struct console *console, uint8_t *ret_bytes, size_t capacity, uint64_t *ret_offset);
+
+/**
+ * struct console_line - A line as it comes in
+ * @length: characters kept; what is beyond CONSOLE_LINE_BYTES - 1 is dropped
+ * @ended:  the line is complete, and the next byte begins another
+ *
+ * Owner: the machine. All zeros is the beginning.
+ */
+struct console_line {
+    size_t length;
+    bool ended;
+    char text[CONSOLE_LINE_BYTES]; /* terminated; may hold any byte but CR, LF and NUL */
+};
+
+/**
+ * console_line_feed() - Take in bytes up to the end of the line that they complete
+ * CR and LF end a line; NUL is left out.
+ * Return: how many of the @length bytes were taken, at least one unless @length is 0; @line->ended says whether the line is
+ *         complete
+ * Thread: the line's owner
+ */
+size_t console_line_feed(struct console_line *line, const uint8_t *bytes, size_t length);
 
 #endif

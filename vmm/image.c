@@ -1,15 +1,13 @@
 /* Guest images.
  *
- * The image folder may be written by people who are not the daemon, so a manifest is read as a stranger's text: every key
- * is known, every value is bounded, file names are names and not paths, and what is opened is a regular file in the image's
- * own folder, never a link. Digests are made from the descriptor that the hypervisor gets later. */
+ * The image folder may be written by people who are not the daemon: what is opened is a regular file in the image's own
+ * folder, never a link, and a disk names no other file. Digests are made from the descriptor that the hypervisor gets later. */
 #include "vmm/image.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,18 +16,17 @@
 
 #include "base/clock.h"
 #include "base/scope.h"
+#include "vmm/manifest.h"
+#include "vmm/overlay.h"
 
 enum image_internal_limits {
     SHOWN_DIGEST_BYTES = 12, /* of a digest, in a message */
     SHOWN_NAME_BYTES = 80,   /* of a name that somebody else chose, in a message */
-    POINTER_BYTES = 48,      /* a JSON pointer to a known key */
-    MEMORY_MIB_MAX = 1024 * 1024,
     SETTLED_MS =
         100, /* the kernel stamps changes once a tick, 10 ms at most: a file changed twice within one looks unchanged */
 };
 
 #define MANIFEST "manifest.json"
-#define FILE_BYTES_MAX (INT64_C(1) << 40)
 
 bool vmm_image_name_valid(const char *name)
 {
@@ -43,15 +40,6 @@ static int not_found(const char *name, const char *why, struct error *err)
     error_set(err, -ENOENT, "image %s: %s", log_escape(name, strlen(name), shown, sizeof shown), why);
     error_tag(err, "image-not-found", NULL);
     return -ENOENT;
-}
-
-static int invalid(const char *key, const char *why, struct error *err)
-{
-    char shown[SHOWN_NAME_BYTES];
-    log_escape(key, strlen(key), shown, sizeof shown);
-    error_set(err, -EINVAL, MANIFEST ": %s: %s", shown, why);
-    error_tag(err, "image-manifest-invalid", shown);
-    return -EINVAL;
 }
 
 static int missing(const char *file, const char *why, struct error *err)
@@ -108,137 +96,6 @@ static int open_regular(int folder, const char *file, struct stat *ret_found)
 
 /* ---- manifest ---- */
 
-static int check_keys(const json_t *object, const char *parent, const char *const *known, struct error *err)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)object, key, value)
-    {
-        size_t i = 0;
-        while (known[i] != NULL && strcmp(known[i], key) != 0)
-            i++;
-        if (known[i] == NULL) {
-            char pointer[SHOWN_NAME_BYTES];
-            snprintf(pointer, sizeof pointer, "%s/%s", parent, key);
-            return invalid(pointer, "unknown key", err);
-        }
-    }
-    return 0;
-}
-
-/* Printable ASCII of 1 to @capacity - 1 characters. */
-static int take_text(const json_t *object, const char *parent, const char *key, char *ret_text, size_t capacity,
-                     struct error *err)
-{
-    char pointer[POINTER_BYTES];
-    snprintf(pointer, sizeof pointer, "%s/%s", parent, key);
-    const json_t *value = json_object_get(object, key);
-    if (value == NULL)
-        return invalid(pointer, "is missing", err);
-    if (!json_is_string(value))
-        return invalid(pointer, "is not a string", err);
-    const char *text = json_string_value(value);
-    size_t length = json_string_length(value);
-    if (length == 0 || length >= capacity)
-        return invalid(pointer, "is empty or too long", err);
-    for (size_t i = 0; i < length; i++)
-        if (text[i] < ' ' || text[i] > '~')
-            return invalid(pointer, "holds more than printable ASCII", err);
-    memcpy(ret_text, text, length + 1);
-    return 0;
-}
-
-/* A whole number from 1 to @most. */
-static int take_number(const json_t *object, const char *parent, const char *key, int64_t most, uint64_t *ret_number,
-                       struct error *err)
-{
-    char pointer[POINTER_BYTES];
-    snprintf(pointer, sizeof pointer, "%s/%s", parent, key);
-    const json_t *value = json_object_get(object, key);
-    if (value == NULL)
-        return invalid(pointer, "is missing", err);
-    if (!json_is_integer(value))
-        return invalid(pointer, "is not a whole number", err);
-    if (json_integer_value(value) < 1 || json_integer_value(value) > most)
-        return invalid(pointer, "is out of range", err);
-    *ret_number = (uint64_t)json_integer_value(value);
-    return 0;
-}
-
-/* The section of one file: its name, digest and size. */
-static int take_file(const json_t *manifest, const char *key, char ret_file[static VMM_NAME_BYTES],
-                     char ret_sha256[static VMM_DIGEST_BYTES], uint64_t *ret_bytes, struct error *err)
-{
-    static const char *const known[] = {"file", "sha256", "bytes", NULL};
-    char parent[POINTER_BYTES];
-    char pointer[POINTER_BYTES];
-    snprintf(parent, sizeof parent, "/%s", key);
-    const json_t *section = json_object_get(manifest, key);
-    if (!json_is_object(section))
-        return invalid(parent, section == NULL ? "is missing" : "is not an object", err);
-    int rc = check_keys(section, parent, known, err);
-    if (rc == 0)
-        rc = take_text(section, parent, "file", ret_file, VMM_NAME_BYTES, err);
-    if (rc == 0)
-        rc = take_text(section, parent, "sha256", ret_sha256, VMM_DIGEST_BYTES, err);
-    if (rc == 0)
-        rc = take_number(section, parent, "bytes", FILE_BYTES_MAX, ret_bytes, err);
-    if (rc != 0)
-        return rc;
-    snprintf(pointer, sizeof pointer, "/%s/file", key);
-    if (!vmm_image_name_valid(ret_file))
-        return invalid(pointer, "is not a file name", err);
-    snprintf(pointer, sizeof pointer, "/%s/sha256", key);
-    if (strspn(ret_sha256, "0123456789abcdef") != VMM_DIGEST_BYTES - 1)
-        return invalid(pointer, "is not 64 hexadecimal digits in lower case", err);
-    return 0;
-}
-
-static int take_words(const json_t *manifest, const char *name, struct vmm_image *ret_image, struct error *err)
-{
-    char boot[16];
-    char ready_line[160];
-    int rc = take_text(manifest, "", "name", ret_image->name, sizeof ret_image->name, err);
-    if (rc == 0 && strcmp(ret_image->name, name) != 0)
-        rc = invalid("/name", "differs from the image's folder", err);
-    if (rc == 0)
-        rc = take_text(manifest, "", "description", ret_image->description, sizeof ret_image->description, err);
-    if (rc == 0)
-        rc = take_text(manifest, "", "architecture", ret_image->architecture, sizeof ret_image->architecture, err);
-    if (rc == 0 && strcmp(ret_image->architecture, "x86_64") != 0 && strcmp(ret_image->architecture, "aarch64") != 0)
-        rc = invalid("/architecture", "is neither x86_64 nor aarch64", err);
-    if (rc == 0)
-        rc = take_text(manifest, "", "boot", boot, sizeof boot, err);
-    if (rc == 0 && strcmp(boot, "kernel") != 0)
-        rc = invalid("/boot", "is not \"kernel\"", err);
-    if (rc == 0)
-        rc = take_text(manifest, "", "command_line", ret_image->command_line, sizeof ret_image->command_line, err);
-    if (rc == 0 && json_object_get(manifest, "ready_line") != NULL)
-        rc = take_text(manifest, "", "ready_line", ready_line, sizeof ready_line, err);
-    return rc;
-}
-
-static int take_manifest(const json_t *manifest, const char *name, struct vmm_image *ret_image, struct error *err)
-{
-    static const char *const known[] = {"name",   "description",  "architecture",   "boot",       "kernel",
-                                        "initrd", "command_line", "min_memory_mib", "ready_line", NULL};
-    uint64_t memory_mib = 0;
-    int rc = check_keys(manifest, "", known, err);
-    if (rc == 0)
-        rc = take_words(manifest, name, ret_image, err);
-    if (rc == 0)
-        rc = take_number(manifest, "", "min_memory_mib", MEMORY_MIB_MAX, &memory_mib, err);
-    if (rc == 0)
-        rc = take_file(manifest, "kernel", ret_image->kernel_file, ret_image->kernel_sha256, &ret_image->kernel_bytes,
-                       err);
-    if (rc == 0)
-        rc = take_file(manifest, "initrd", ret_image->initrd_file, ret_image->initrd_sha256, &ret_image->initrd_bytes,
-                       err);
-    ret_image->min_memory_mib = (uint32_t)memory_mib;
-    ret_image->bytes = ret_image->kernel_bytes + ret_image->initrd_bytes;
-    return rc;
-}
-
 static void digest_format(const uint8_t digest[static crypto_hash_sha256_BYTES], char ret_text[static VMM_DIGEST_BYTES])
 {
     sodium_bin2hex(ret_text, VMM_DIGEST_BYTES, digest, crypto_hash_sha256_BYTES);
@@ -262,7 +119,7 @@ static int read_manifest(int folder, const char *name, char *ret_text, size_t *r
         }
         length += (size_t)got;
     }
-    return invalid("", "is longer than 64 KiB", err);
+    return manifest_invalid("", "is longer than 64 KiB", err);
 }
 
 static int load(int folder, const char *name, struct vmm_image *ret_image, struct error *err)
@@ -274,13 +131,8 @@ static int load(int folder, const char *name, struct vmm_image *ret_image, struc
     int rc = read_manifest(folder, name, text, &length, err);
     if (rc != 0)
         return rc;
-    json_error_t reason;
-    json_t *manifest = json_loadb(text, length, JSON_REJECT_DUPLICATES, &reason);
-    if (manifest == NULL) /* reason.text quotes the manifest, so it is not passed on */
-        return invalid("", reason.line < 0 ? "out of memory" : "is no JSON, or holds a key twice", err);
     struct vmm_image image = {0};
-    rc = json_is_object(manifest) ? take_manifest(manifest, name, &image, err) : invalid("", "is not an object", err);
-    json_decref(manifest);
+    rc = manifest_parse(text, length, name, &image, err);
     if (rc != 0)
         return rc;
     uint8_t digest[crypto_hash_sha256_BYTES];
@@ -397,7 +249,7 @@ static int compare(int fd, const struct stat *found, const char *file, const cha
 static int open_compared(int folder, const char *file, const char *sha256, uint64_t bytes, struct image_cache *cache,
                          int *ret_fd, struct error *err)
 {
-    struct stat found;
+    struct stat found = {0};
     int fd SCOPED_FD = open_regular(folder, file, &found);
     if (fd < 0)
         return missing(file, open_failure(fd), err);
@@ -407,18 +259,36 @@ static int open_compared(int folder, const char *file, const char *sha256, uint6
     return rc;
 }
 
+static int open_disk(int folder, const struct vmm_image *image, struct image_cache *cache,
+                     struct image_files *ret_files, struct error *err)
+{
+    if (image->disk_file[0] == '\0')
+        return 0;
+    int fd SCOPED_FD = -1;
+    int rc = open_compared(folder, image->disk_file, image->disk_sha256, image->disk_bytes, cache, &fd, err);
+    if (rc == 0)
+        rc = overlay_measure_base(fd, image->disk_file, image->disk_format, &ret_files->disk_size_bytes, err);
+    if (rc == 0)
+        ret_files->disk_fd = fd_take(&fd);
+    return rc;
+}
+
 static int open_files(int folder, const struct vmm_image *image, struct image_cache *cache,
                       struct image_files *ret_files, struct error *err)
 {
-    int kernel SCOPED_FD = -1;
-    int initrd SCOPED_FD = -1;
-    int rc = open_compared(folder, image->kernel_file, image->kernel_sha256, image->kernel_bytes, cache, &kernel, err);
+    struct image_files files = {.image = *image, .kernel_fd = -1, .initrd_fd = -1, .disk_fd = -1};
+    int rc = open_compared(folder, image->kernel_file, image->kernel_sha256, image->kernel_bytes, cache,
+                           &files.kernel_fd, err);
     if (rc == 0)
-        rc = open_compared(folder, image->initrd_file, image->initrd_sha256, image->initrd_bytes, cache, &initrd, err);
-    if (rc != 0)
-        return rc;
-    *ret_files = (struct image_files){.image = *image, .kernel_fd = fd_take(&kernel), .initrd_fd = fd_take(&initrd)};
-    return 0;
+        rc = open_compared(folder, image->initrd_file, image->initrd_sha256, image->initrd_bytes, cache,
+                           &files.initrd_fd, err);
+    if (rc == 0)
+        rc = open_disk(folder, image, cache, &files, err);
+    if (rc == 0)
+        *ret_files = files;
+    else
+        image_files_close(&files);
+    return rc;
 }
 
 int vmm_image_verify(const char *image_dir, const struct vmm_image *image, struct error *err)
@@ -448,6 +318,7 @@ void image_files_close(struct image_files *files)
 {
     fd_close(&files->kernel_fd);
     fd_close(&files->initrd_fd);
+    fd_close(&files->disk_fd);
 }
 
 /* ---- listing ---- */

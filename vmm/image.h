@@ -9,7 +9,7 @@
 #include "vmm/vmm.h"
 
 enum image_limits {
-    IMAGE_CACHE_ENTRIES = 16,       /* two files an image; more images than eight just cost a second reading */
+    IMAGE_CACHE_ENTRIES = 24,       /* three files an image; more images than eight just cost a second reading */
     IMAGE_MANIFEST_BYTES = 65536,   /* a manifest takes 700 */
     IMAGE_BLOCK_BYTES = 128 * 1024, /* one read(2) while a digest is made */
 };
@@ -43,6 +43,8 @@ struct image_cache {
  * struct image_files - A verified image, ready to be given to a hypervisor
  * @kernel_fd: O_RDONLY, at its start; the very file that was verified
  * @initrd_fd: likewise
+ * @disk_fd:   likewise; -1 without a root disk
+ * @disk_size_bytes: what a guest sees of that disk
  *
  * Owner: whoever called image_open_verified(), until image_files_close().
  */
@@ -50,6 +52,8 @@ struct image_files {
     struct vmm_image image;
     int kernel_fd;
     int initrd_fd;
+    int disk_fd;
+    uint64_t disk_size_bytes;
 };
 
 /**
@@ -59,14 +63,14 @@ struct image_files {
  * @cache:     NULL: every file is read
  * @ret_files: filled on success
  * Return:     0; -ENOENT with slug "image-not-found" or "image-file-missing"; -EINVAL with slug
- *             "image-manifest-invalid" and the key in field; -EBADMSG with slug "image-digest-mismatch" and the file in
- *             field
+ *             "image-manifest-invalid" and the key in field; -EBADMSG with slug "image-digest-mismatch" or
+ *             "image-disk-invalid" and the file in field
  * Thread:     the cache's owner
  */
 int image_open_verified(const char *image_dir, const char *name, struct image_cache *cache,
                         struct image_files *ret_files, struct error *err);
 
-/** image_files_close() - Close both files; -1 is nothing to close. Thread: the files' owner */
+/** image_files_close() - Close the files; -1 is nothing to close. Thread: the files' owner */
 void image_files_close(struct image_files *files);
 
 #endif

@@ -18,18 +18,22 @@
 #include "base/clock.h"
 #include "base/scope.h"
 #include "vmm/accel.h"
+#include "vmm/news.h"
+#include "vmm/own_addresses.h"
 
-enum {
-    REPORTS_MAX = 64, /* taken at a time */
-    FINAL_READS_MAX = 64,
-};
-
-static void tell(struct vmm *vmm, const struct machine *machine, struct vmm_event *event)
+void lifecycle_tell(struct vmm *vmm, const struct machine *machine, struct vmm_event *event)
 {
     event->id = machine->spec->id;
     if (event->at_ms == 0)
         event->at_ms = clock_wall_ms();
     vmm->config.on_event(vmm->config.context, event);
+    news_sweep(vmm); /* that may have taken a while */
+}
+
+uint64_t lifecycle_wall_of(uint64_t monotonic_ms)
+{
+    uint64_t now_ms = clock_monotonic_ms();
+    return clock_wall_ms() - (monotonic_ms < now_ms ? now_ms - monotonic_ms : 0);
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------ */
@@ -50,21 +54,25 @@ static void take_step(struct vmm *vmm, struct machine *machine, enum machine_ste
         return;
     case MACHINE_STEP_KILL:
         machine->step_ms = now_ms + LIFECYCLE_KILL_MS;
-        (void)child_signal(&machine->child, SIGKILL);
+        machine_kill(machine);
         return;
     }
 }
 
-static void end_machine(struct vmm *vmm, struct machine *machine, enum vmm_end end, enum machine_step step,
-                        const char *detail)
+void lifecycle_end(struct vmm *vmm, struct machine *machine, enum vmm_end end, enum machine_step step,
+                   const char *detail)
 {
+    news_take_in(machine);
+    if (machine->condemned && end != VMM_END_POLICY_VIOLATION)
+        news_report(vmm, machine); /* what it is killed for came first */
     if (machine->state >= MACHINE_STOPPING)
         return;
     bool unprepared = machine->state == MACHINE_PREPARING;
     machine->state = MACHINE_STOPPING;
     machine->cancelled = true;
     machine->end = end;
-    machine->detected_ms = clock_wall_ms();
+    machine->detected_ms =
+        end == VMM_END_POLICY_VIOLATION ? lifecycle_wall_of(machine->violation.last_ms) : clock_wall_ms();
     snprintf(machine->detail, sizeof machine->detail, "%s", detail);
     machine->start_by_ms = 0;
     machine->watchdog_ms = 0;
@@ -77,12 +85,12 @@ static void end_machine(struct vmm *vmm, struct machine *machine, enum vmm_end e
         machine->state = MACHINE_FINISHED; /* else lifecycle_prepared() finishes it */
     struct vmm_event event = {
         .kind = VMM_EVENT_STOPPING, .end = end, .detected_ms = machine->detected_ms, .detail = machine->detail};
-    tell(vmm, machine, &event);
+    lifecycle_tell(vmm, machine, &event);
 }
 
 void lifecycle_stop(struct vmm *vmm, struct machine *machine, enum vmm_end end)
 {
-    end_machine(vmm, machine, end, MACHINE_STEP_POWERDOWN, "");
+    lifecycle_end(vmm, machine, end, MACHINE_STEP_POWERDOWN, "");
 }
 
 static void describe_exit(const struct machine *machine, char ret_text[static VMM_DETAIL_BYTES])
@@ -96,21 +104,18 @@ static void describe_exit(const struct machine *machine, char ret_text[static VM
     child_format_output(&machine->child, ret_text + used, VMM_DETAIL_BYTES - (size_t)used);
 }
 
-static void take_last_reports(struct vmm *vmm, struct machine *machine)
-{
-    for (int reads = 0; reads < FINAL_READS_MAX && machine->report_fd >= 0; reads++)
-        lifecycle_report(vmm, machine);
-}
-
 void lifecycle_clear(struct vmm *vmm, struct machine *machine)
 {
-    take_last_reports(vmm, machine); /* so that a thread that waits for room to report can end */
+    if (vmm->keeper != NULL)
+        (void)direct_keeper_remove(vmm->keeper, &machine->spec->id, NULL);
+    news_last_reports(vmm, machine); /* so that a thread that waits for room to report can end */
     pthread_mutex_lock(&vmm->lock);
     struct nat *nat = machine->nat;
     machine->nat = NULL;
     pthread_mutex_unlock(&vmm->lock);
     nat_stop(nat, NULL);
-    take_last_reports(vmm, machine);
+    guest_reports_finish(&machine->guest_reports);
+    news_last_reports(vmm, machine);
     machine_release(machine, &vmm->places);
 }
 
@@ -127,10 +132,22 @@ void lifecycle_ended(struct vmm *vmm, struct machine *machine)
         .console = console,
         .console_bytes = console_read(&machine->console, console, sizeof console, NULL),
     };
-    tell(vmm, machine, &event);
+    if (machine->end == VMM_END_POLICY_VIOLATION) {
+        event.violation = &machine->violation;
+        if (machine->gone_ms > machine->violation.last_ms)
+            event.stop_latency_ms = machine->gone_ms - machine->violation.last_ms;
+    }
+    lifecycle_tell(vmm, machine, &event);
 }
 
 /* ---- starting ---------------------------------------------------------------------------------------------- */
+
+void lifecycle_note_spawned(struct vmm *vmm, const struct machine *machine, pid_t pid, uint64_t start_ticks)
+{
+    struct vmm_event event = {
+        .kind = VMM_EVENT_SPAWNED, .accelerator = machine->accel.name, .pid = pid, .pid_start_ticks = start_ticks};
+    lifecycle_tell(vmm, machine, &event);
+}
 
 static void start_hypervisor(struct vmm *vmm, struct machine *machine)
 {
@@ -138,7 +155,7 @@ static void start_hypervisor(struct vmm *vmm, struct machine *machine)
     struct error err = {0};
     vmm_read_accel(vmm, &accel);
     if (machine_spawn(machine, &vmm->places, &accel, &err) != 0) {
-        end_machine(vmm, machine, VMM_END_START_FAILED, MACHINE_STEP_KILL, err.message);
+        lifecycle_end(vmm, machine, VMM_END_START_FAILED, MACHINE_STEP_KILL, err.message);
         return;
     }
     uint64_t now_ms = clock_monotonic_ms();
@@ -149,11 +166,8 @@ static void start_hypervisor(struct vmm *vmm, struct machine *machine)
         machine->watchdog_ms = now_ms + vmm->config.boot_watchdog_ms;
     else
         machine_settle(machine);
-    struct vmm_event event = {.kind = VMM_EVENT_SPAWNED,
-                              .accelerator = machine->accel.name,
-                              .pid = machine->child.pid,
-                              .pid_start_ticks = machine->child.start_ticks};
-    tell(vmm, machine, &event);
+    if (!machine->spec->direct) /* else news_line() learns its pid */
+        lifecycle_note_spawned(vmm, machine, machine->child.pid, machine->child.start_ticks);
 }
 
 static int start_nat(struct vmm *vmm, struct machine *machine, struct error *err)
@@ -175,133 +189,90 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine)
     const struct error *failed = &machine->prepare_error;
     machine->state = MACHINE_STARTING;
     if (failed->code != 0) {
-        /* Only what is wrong with the image itself carries a slug. */
-        end_machine(vmm, machine, failed->slug != NULL ? VMM_END_IMAGE_REJECTED : VMM_END_START_FAILED,
-                    MACHINE_STEP_KILL, failed->message);
+        bool rejected = failed->slug != NULL && strncmp(failed->slug, "image-", 6) == 0;
+        lifecycle_end(vmm, machine, rejected ? VMM_END_IMAGE_REJECTED : VMM_END_START_FAILED, MACHINE_STEP_KILL,
+                      failed->message);
         return;
     }
     struct error err = {0};
-    if (start_nat(vmm, machine, &err) != 0) {
-        end_machine(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
+    if (!machine->spec->direct && start_nat(vmm, machine, &err) != 0) {
+        lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
         return;
     }
     struct vmm_accel accel;
     vmm_read_accel(vmm, &accel);
     struct vmm_event event = {
         .kind = VMM_EVENT_PREPARED, .image_digest = machine->image.image.digest, .accelerator = accel.name};
-    tell(vmm, machine, &event);
+    lifecycle_tell(vmm, machine, &event);
     start_hypervisor(vmm, machine);
 }
 
-static void note_running(struct vmm *vmm, struct machine *machine)
+void lifecycle_note_running(struct vmm *vmm, struct machine *machine)
 {
     if (machine->state != MACHINE_STARTING || machine->qmp.state != QMP_READY ||
-        machine->enforced != machine->spec->policy_generation)
+        (!machine->spec->direct && machine->enforced != machine->spec->policy.generation))
         return;
     machine->state = MACHINE_RUNNING;
     machine->start_by_ms = 0;
     if (machine->told_running)
         return; /* started again with another accelerator */
     machine->told_running = true;
+    machine->running_ms = clock_monotonic_ms();
+    tunnel_watch_running(&machine->tunnel, machine->running_ms);
     struct vmm_event event = {.kind = VMM_EVENT_RUNNING, .generation = machine->enforced};
-    tell(vmm, machine, &event);
+    lifecycle_tell(vmm, machine, &event);
 }
 
-/* ---- what the hypervisor says ------------------------------------------------------------------------------ */
-
-static void on_ready(struct vmm *vmm, struct machine *machine)
+/* What the lease allows, and where no packet may go in any case. */
+static int post_policy(struct machine *machine, struct error *err)
 {
-    if (!machine->policy_posted) {
+    struct nat_policy policy = machine->spec->policy;
+    policy.allow_count = 1;
+    policy.allow[0] = machine->spec->tunnel.consumer;
+    int rc = own_addresses_read(policy.own, NAT_OWN_MAX, &policy.own_count, err);
+    if (rc != 0 && policy.mode == NAT_MODE_SAMPLED)
+        return rc;
+    if (rc != 0)
+        policy.own_count = 0; /* the other modes forward to the consumer alone */
+    return nat_apply(machine->nat, &policy, err);
+}
+
+void lifecycle_ready(struct vmm *vmm, struct machine *machine)
+{
+    if (machine->state != MACHINE_STARTING || machine->retry)
+        return;
+    if (!machine->spec->direct && !machine->policy_posted) {
         struct error err = {0};
-        const struct nat_policy policy = {.mode = machine->spec->mode,
-                                          .generation = machine->spec->policy_generation,
-                                          .allow_count = 1,
-                                          .allow = {machine->spec->tunnel.consumer}};
-        if (nat_apply(machine->nat, &policy, &err) != 0) {
-            end_machine(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
+        if (post_policy(machine, &err) != 0) {
+            lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
             return;
         }
         machine->policy_posted = true;
     }
-    note_running(vmm, machine);
+    lifecycle_note_running(vmm, machine);
 }
 
-static void on_shutdown(struct vmm *vmm, struct machine *machine, const struct qmp_message *message)
-{
-    char detail[VMM_DETAIL_BYTES];
-    char word[4 * QMP_WORD_BYTES];
-    log_escape(message->word, strlen(message->word), word, sizeof word);
-    snprintf(detail, sizeof detail, "%s shut down: %s", message->by_guest ? "the guest" : "the hypervisor", word);
-    enum vmm_end end = VMM_END_HYPERVISOR_CRASH;
-    if (message->by_guest)
-        end = strcmp(word, "guest-shutdown") == 0 ? VMM_END_GUEST_SHUTDOWN : VMM_END_GUEST_CRASH;
-    /* The hypervisor ends by itself now; quit does no harm and sets the time that it has for that. */
-    end_machine(vmm, machine, end, MACHINE_STEP_QUIT, detail);
-}
+/* ---- the process's end ------------------------------------------------------------------------------------- */
 
-static void on_status(struct vmm *vmm, struct machine *machine, const struct qmp_message *message)
+/* The keeper of own addresses may have killed it, which is then the cause of its end. */
+static void forget_direct(struct vmm *vmm, struct machine *machine)
 {
-    if (strcmp(message->word, "running") == 0)
-        return;
-    char detail[VMM_DETAIL_BYTES];
-    char word[4 * QMP_WORD_BYTES];
-    log_escape(message->word, strlen(message->word), word, sizeof word);
-    snprintf(detail, sizeof detail, "the virtual CPUs stopped: %s", word);
-    end_machine(vmm, machine, VMM_END_HYPERVISOR_CRASH, MACHINE_STEP_KILL, detail);
-}
-
-static void on_message(struct vmm *vmm, struct machine *machine, const struct qmp_message *message)
-{
-    switch (message->kind) {
-    case QMP_MESSAGE_READY:
-        if (machine->state == MACHINE_STARTING && !machine->retry)
-            on_ready(vmm, machine);
-        return;
-    case QMP_MESSAGE_SHUTDOWN:
-        on_shutdown(vmm, machine, message);
-        return;
-    case QMP_MESSAGE_PANICKED:
-        end_machine(vmm, machine, VMM_END_GUEST_CRASH, MACHINE_STEP_QUIT, "the guest's kernel panicked");
-        return;
-    case QMP_MESSAGE_STOPPED:
-        (void)qmp_send(&machine->qmp, QMP_QUERY_STATUS);
-        return;
-    case QMP_MESSAGE_STATUS:
-        on_status(vmm, machine, message);
-        return;
-    }
-}
-
-void lifecycle_qmp(struct vmm *vmm, struct machine *machine)
-{
-    struct qmp_message message;
     struct error err = {0};
-    int received = qmp_receive(&machine->qmp);
-    int rc;
-    while ((rc = qmp_next(&machine->qmp, clock_monotonic_ms(), &message, &err)) > 0)
-        on_message(vmm, machine, &message);
-    if (rc < 0)
-        end_machine(vmm, machine, VMM_END_HYPERVISOR_CRASH, MACHINE_STEP_KILL, err.message);
-    /* A closed channel is not the end of the process; its exit says more about why. */
-    if (received == -EPIPE && machine->state < MACHINE_STOPPING && !machine->retry)
-        machine->gone_by_ms = clock_monotonic_ms() + LIFECYCLE_QUIT_MS;
-}
-
-static void take_last_words(struct vmm *vmm, struct machine *machine)
-{
-    for (int reads = 0; reads < FINAL_READS_MAX && machine_read_console(machine) > 0; reads++)
-        ;
-    for (int reads = 0; reads < FINAL_READS_MAX && machine->qmp.fd >= 0; reads++)
-        lifecycle_qmp(vmm, machine);
-    for (int reads = 0; reads < FINAL_READS_MAX && machine->child.output_fd >= 0; reads++)
-        child_read_output(&machine->child);
+    if (vmm->keeper != NULL && machine->spec->direct &&
+        direct_keeper_remove(vmm->keeper, &machine->spec->id, &err) != 0)
+        lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
 }
 
 void lifecycle_child(struct vmm *vmm, struct machine *machine)
 {
-    if (!child_reap(&machine->child, &machine->exit))
+    if (machine->condemned)
+        news_report(vmm, machine); /* why it was killed */
+    if (!machine_reap(machine))
         return;
-    take_last_words(vmm, machine); /* may find out the cause */
+    forget_direct(vmm, machine);
+    if (machine->condemned && machine->gone_ms == 0)
+        machine->gone_ms = clock_monotonic_ms();
+    news_last_words(vmm, machine); /* may find out the cause */
     if (machine->state == MACHINE_STOPPING) {
         machine->state = MACHINE_FINISHED;
     } else if (machine->retry) {
@@ -311,14 +282,14 @@ void lifecycle_child(struct vmm *vmm, struct machine *machine)
     } else if (machine->state < MACHINE_STOPPING) {
         char detail[VMM_DETAIL_BYTES];
         describe_exit(machine, detail);
-        end_machine(vmm, machine, machine->told_running ? VMM_END_HYPERVISOR_CRASH : VMM_END_START_FAILED,
-                    MACHINE_STEP_KILL, detail);
+        lifecycle_end(vmm, machine, machine->told_running ? VMM_END_HYPERVISOR_CRASH : VMM_END_START_FAILED,
+                      MACHINE_STEP_KILL, detail);
     }
 }
 
-/* ---- what the guest and its NAT show ------------------------------------------------------------------------- */
+/* ---- timers ------------------------------------------------------------------------------------------------ */
 
-static void note_alive(struct machine *machine)
+void lifecycle_note_alive(struct machine *machine)
 {
     if (machine->watchdog_ms == 0)
         return;
@@ -326,74 +297,16 @@ static void note_alive(struct machine *machine)
     machine_settle(machine);
 }
 
-void lifecycle_console(struct machine *machine)
-{
-    if (machine_read_console(machine) > 0)
-        note_alive(machine);
-}
-
-static uint64_t wall_of(uint64_t monotonic_ms)
-{
-    uint64_t now_ms = clock_monotonic_ms();
-    return clock_wall_ms() - (monotonic_ms < now_ms ? now_ms - monotonic_ms : 0);
-}
-
-static void on_report(struct vmm *vmm, struct machine *machine, const struct nat_report *report)
-{
-    struct vmm_event event = {.at_ms = wall_of(report->at_ms)};
-    switch (report->kind) {
-    case NAT_REPORT_POLICY:
-        if (machine->state >= MACHINE_STOPPING)
-            return; /* its gate is shut by now */
-        machine->enforced = report->generation;
-        event.kind = VMM_EVENT_POLICY;
-        event.generation = report->generation;
-        tell(vmm, machine, &event);
-        note_running(vmm, machine);
-        return;
-    case NAT_REPORT_VIOLATION:
-        event.kind = VMM_EVENT_VIOLATION;
-        event.violation = &report->violation;
-        tell(vmm, machine, &event);
-        return;
-    case NAT_REPORT_TUNNEL:
-        event.kind = VMM_EVENT_TUNNEL;
-        event.tunnel = report->tunnel;
-        tell(vmm, machine, &event);
-        return;
-    case NAT_REPORT_FAILED:
-        end_machine(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, report->text);
-        return;
-    }
-}
-
-void lifecycle_report(struct vmm *vmm, struct machine *machine)
-{
-    for (int reports = 0; reports < REPORTS_MAX && machine->report_fd >= 0; reports++) {
-        struct nat_report report;
-        ssize_t length = recv(machine->report_fd, &report, sizeof report, MSG_DONTWAIT);
-        if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-            return;
-        if (length != (ssize_t)sizeof report) {
-            fd_close(&machine->report_fd);
-            end_machine(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, "the filter's thread is gone");
-            return;
-        }
-        on_report(vmm, machine, &report);
-    }
-}
-
-/* ---- timers ------------------------------------------------------------------------------------------------ */
-
 static void bite(struct vmm *vmm, struct machine *machine)
 {
-    struct nat_stats stats;
+    struct nat_stats stats = {0};
     uint64_t frames = 0;
-    nat_read_stats(machine->nat, &stats);
+    if (machine->nat != NULL)
+        nat_read_stats(machine->nat, &stats);
     for (size_t reason = 0; reason < NAT_REASON_COUNT; reason++)
         frames += stats.frames[reason];
     if (frames > 0) {
-        note_alive(machine);
+        lifecycle_note_alive(machine);
         return;
     }
     struct vmm_accel tcg = {.known = true, .name = "tcg", .cpu = ACCEL_CPU_TCG};
@@ -408,11 +321,11 @@ static void bite(struct vmm *vmm, struct machine *machine)
     machine->gone_by_ms = 0;
     machine->start_by_ms = clock_monotonic_ms() + vmm->config.start_timeout_ms;
     machine->retry = true;
-    (void)child_signal(&machine->child, SIGKILL);
+    machine_kill(machine);
     char detail[VMM_DETAIL_BYTES];
     snprintf(detail, sizeof detail, "%s; it starts again with tcg, and so will others until the next boot", tcg.reason);
     struct vmm_event event = {.kind = VMM_EVENT_NOTICE, .accelerator = tcg.name, .detail = detail};
-    tell(vmm, machine, &event);
+    lifecycle_tell(vmm, machine, &event);
 }
 
 static bool take_timer(uint64_t *timer_ms, uint64_t now_ms)
@@ -439,25 +352,62 @@ static void next_step(struct vmm *vmm, struct machine *machine)
     }
 }
 
+static void look_at_tunnel(struct vmm *vmm, struct machine *machine, uint64_t now_ms)
+{
+    struct nat_stats stats = {0};
+    if (machine->tunnel.due_ms == 0 || now_ms < machine->tunnel.due_ms)
+        return;
+    if (machine->nat != NULL)
+        nat_read_stats(machine->nat, &stats);
+    switch (tunnel_watch_look(&machine->tunnel, stats.consumer_heard_ms, now_ms)) {
+    case TUNNEL_WATCH_WELL:
+        return;
+    case TUNNEL_WATCH_NEVER_UP:
+        lifecycle_end(vmm, machine, VMM_END_TUNNEL_TIMEOUT, MACHINE_STEP_POWERDOWN,
+                      "the tunnel did not come up in time");
+        return;
+    case TUNNEL_WATCH_SILENT:
+        lifecycle_end(vmm, machine, VMM_END_TUNNEL_LOST, MACHINE_STEP_POWERDOWN, "the consumer was silent too long");
+        return;
+    }
+}
+
+/* It closed its channel and lives on. */
+static void end_closed(struct vmm *vmm, struct machine *machine)
+{
+    if (machine->spec->direct && machine->direct.pid == 0)
+        lifecycle_end(vmm, machine, VMM_END_START_FAILED, MACHINE_STEP_KILL,
+                      "the machine's namespace could not be made");
+    else
+        lifecycle_end(vmm, machine, VMM_END_HYPERVISOR_CRASH, MACHINE_STEP_KILL, "the hypervisor closed QMP");
+}
+
 void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms)
 {
     if (machine->state < MACHINE_STOPPING && take_timer(&machine->spec->deadline_ms, now_ms))
-        end_machine(vmm, machine, VMM_END_DEADLINE, MACHINE_STEP_POWERDOWN, "");
+        lifecycle_end(vmm, machine, VMM_END_DEADLINE, MACHINE_STEP_POWERDOWN, "");
     if (take_timer(&machine->start_by_ms, now_ms))
-        end_machine(vmm, machine, VMM_END_START_TIMEOUT, MACHINE_STEP_KILL, "the hypervisor did not answer in time");
+        lifecycle_end(vmm, machine, VMM_END_START_TIMEOUT, MACHINE_STEP_KILL, "the hypervisor did not answer in time");
     if (take_timer(&machine->gone_by_ms, now_ms))
-        end_machine(vmm, machine, VMM_END_HYPERVISOR_CRASH, MACHINE_STEP_KILL, "the hypervisor closed QMP");
+        end_closed(vmm, machine);
     if (take_timer(&machine->watchdog_ms, now_ms))
         bite(vmm, machine);
+    if (machine->state == MACHINE_RUNNING)
+        look_at_tunnel(vmm, machine, now_ms);
+    news_guest_reports(vmm, machine, now_ms);
     if (machine->state == MACHINE_STOPPING && take_timer(&machine->step_ms, now_ms))
         next_step(vmm, machine);
 }
 
 uint64_t lifecycle_next_ms(const struct machine *machine)
 {
-    const uint64_t timers[] = {machine->state < MACHINE_STOPPING ? machine->spec->deadline_ms : 0, machine->start_by_ms,
-                               machine->gone_by_ms, machine->watchdog_ms, machine->step_ms};
-    uint64_t next = UINT64_MAX;
+    const uint64_t timers[] = {machine->state < MACHINE_STOPPING ? machine->spec->deadline_ms : 0,
+                               machine->start_by_ms,
+                               machine->gone_by_ms,
+                               machine->watchdog_ms,
+                               machine->step_ms,
+                               machine->state == MACHINE_RUNNING ? machine->tunnel.due_ms : 0};
+    uint64_t next = guest_reports_due_ms(&machine->guest_reports);
     for (size_t at = 0; at < sizeof timers / sizeof *timers; at++)
         if (timers[at] != 0 && timers[at] < next)
             next = timers[at];

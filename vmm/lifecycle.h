@@ -26,14 +26,32 @@ void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms);
 /** lifecycle_next_ms() - When lifecycle_tick() has something to do; UINT64_MAX never. Thread: the supervisor's */
 uint64_t lifecycle_next_ms(const struct machine *machine);
 
-/** lifecycle_console() - The console has something. Thread: the supervisor's */
-void lifecycle_console(struct machine *machine);
+/** lifecycle_ready() - The hypervisor takes commands: post the policy. Thread: the supervisor's */
+void lifecycle_ready(struct vmm *vmm, struct machine *machine);
 
-/** lifecycle_qmp() - The hypervisor has said something. Thread: the supervisor's */
-void lifecycle_qmp(struct vmm *vmm, struct machine *machine);
+/** lifecycle_note_spawned() - Tell that the hypervisor's process is there. Thread: the supervisor's */
+void lifecycle_note_spawned(struct vmm *vmm, const struct machine *machine, pid_t pid, uint64_t start_ticks);
 
-/** lifecycle_report() - The NAT has said something. Thread: the supervisor's */
-void lifecycle_report(struct vmm *vmm, struct machine *machine);
+/** lifecycle_note_running() - It runs, if the newest policy is enforced too. Thread: the supervisor's */
+void lifecycle_note_running(struct vmm *vmm, struct machine *machine);
+
+/** lifecycle_note_alive() - The guest has shown a sign of life. Thread: the supervisor's */
+void lifecycle_note_alive(struct machine *machine);
+
+/**
+ * lifecycle_end() - Begin to end a machine; the first cause is the one that is told
+ * @step:   how hard to begin
+ * @detail: one sentence, or ""
+ * Thread:  the supervisor's
+ */
+void lifecycle_end(struct vmm *vmm, struct machine *machine, enum vmm_end end, enum machine_step step,
+                   const char *detail);
+
+/** lifecycle_tell() - Tell the owner of the vmm of a step; may take a while. Thread: the supervisor's */
+void lifecycle_tell(struct vmm *vmm, const struct machine *machine, struct vmm_event *event);
+
+/** lifecycle_wall_of() - Wall clock time of a monotonic one. Thread: any */
+uint64_t lifecycle_wall_of(uint64_t monotonic_ms);
 
 /** lifecycle_child() - The hypervisor's process may have ended. Thread: the supervisor's */
 void lifecycle_child(struct vmm *vmm, struct machine *machine);

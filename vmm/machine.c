@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,11 @@
 #include "base/scope.h"
 #include "vmm/command.h"
 #include "vmm/command_qemu.h"
+#include "vmm/deb_files.h"
+#include "vmm/overlay.h"
 #include "vmm/seed.h"
+
+enum { GUARD_SIGNAL_BASE = 128 };
 
 static const char seed_name[] = "seed.iso";
 static const char qmp_name[] = "qmp.sock";
@@ -31,16 +36,21 @@ struct machine *machine_create(const struct vmm_spec *spec)
     *machine->spec = *spec;
     machine->image.kernel_fd = -1;
     machine->image.initrd_fd = -1;
+    machine->image.disk_fd = -1;
     machine->folder_fd = -1;
     machine->seed_fd = -1;
     machine->disk_fd = -1;
+    machine->overlay_fd = -1;
     machine->attachment = (struct attachment){-1, -1};
     machine->report_fd = -1;
     machine->console_fd = -1;
     machine->exit.code = -1;
     child_init(&machine->child);
+    direct_init(&machine->direct);
     qmp_init(&machine->qmp, -1);
     console_init(&machine->console);
+    tunnel_watch_init(&machine->tunnel, spec->direct ? 0 : spec->tunnel_timeout_ms,
+                      spec->direct ? 0 : spec->tunnel_lost_ms);
     return machine;
 }
 
@@ -69,14 +79,36 @@ static void wipe_secrets(struct vmm_tunnel *tunnel)
     sodium_memzero(tunnel->preshared_key, sizeof tunnel->preshared_key);
 }
 
-/* Neither the seed volume, which holds the machine's key, nor the disk has a name once it is open: however the daemon
+/* Neither the seed volume, which holds the machine's key, nor the disks have a name once they are open: however the daemon
  * ends, nothing of them is left. */
-static int make_seed(struct machine *machine, struct error *err)
+static int write_seed(struct machine *machine, const struct deb_files *packages, struct error *err)
 {
-    int rc = seed_write(machine->folder_fd, seed_name, machine->spec, &machine->seed_fd, err);
+    int rc = seed_write(machine->folder_fd, seed_name, machine->spec, packages, &machine->seed_fd, err);
     if (rc == 0 && unlinkat(machine->folder_fd, seed_name, 0) != 0)
         rc = error_set(err, -errno, "cannot unlink the seed volume: %s", strerror(errno));
     return rc;
+}
+
+static int make_seed(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    if (machine->spec->boot_isolation != VMM_BOOT_OFFLINE_PACKAGES)
+        return write_seed(machine, NULL, err);
+    struct deb_files packages;
+    int rc = deb_files_open(places->packages_dir, &packages, err);
+    if (rc != 0)
+        return rc;
+    rc = write_seed(machine, &packages, err);
+    deb_files_close(&packages);
+    return rc;
+}
+
+enum { DISK_PATH_BYTES = VMM_PATH_BYTES + ID_TEXT_BYTES + sizeof "/.overlay" };
+
+static const char *disk_path(const struct machine *machine, const struct machine_places *places, const char *kind,
+                             char ret_path[static DISK_PATH_BYTES])
+{
+    snprintf(ret_path, DISK_PATH_BYTES, "%s/%s.%s", places->disk_dir, machine->spec->id.text, kind);
+    return ret_path;
 }
 
 static int make_disk(struct machine *machine, const struct machine_places *places, struct error *err)
@@ -84,12 +116,21 @@ static int make_disk(struct machine *machine, const struct machine_places *place
     uint32_t mib = machine->spec->disk_mib;
     if (mib == 0)
         return 0;
-    char path[VMM_PATH_BYTES + ID_TEXT_BYTES + sizeof "/.disk"];
-    snprintf(path, sizeof path, "%s/%s.disk", places->disk_dir, machine->spec->id.text);
+    char path[DISK_PATH_BYTES];
+    disk_path(machine, places, "disk", path);
     machine->disk_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
     if (machine->disk_fd < 0 || unlink(path) != 0 || ftruncate(machine->disk_fd, (off_t)mib * 1024 * 1024) != 0)
         return error_set(err, -errno, "cannot make a disk of %u MiB: %s", (unsigned)mib, strerror(errno));
     return 0;
+}
+
+static int make_overlay(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    char path[DISK_PATH_BYTES];
+    if (machine->image.disk_fd < 0)
+        return 0;
+    return overlay_make(disk_path(machine, places, "overlay", path), machine->image.disk_size_bytes,
+                        &machine->overlay_fd, err);
 }
 
 int machine_prepare(struct machine *machine, const struct machine_places *places, struct image_cache *cache)
@@ -103,10 +144,12 @@ int machine_prepare(struct machine *machine, const struct machine_places *places
     if (rc == 0)
         rc = make_folder(machine, places, err);
     if (rc == 0)
-        rc = make_seed(machine, err);
+        rc = make_seed(machine, places, err);
     wipe_secrets(&machine->spec->tunnel);
     if (rc == 0)
         rc = make_disk(machine, places, err);
+    if (rc == 0)
+        rc = make_overlay(machine, places, err);
     return rc;
 }
 
@@ -149,9 +192,11 @@ static int build_command(const struct machine *machine, const struct machine_pla
         .name = machine->spec->id.text,
         .vcpus = machine->spec->vcpus,
         .memory_mib = machine->spec->memory_mib,
+        .net = machine->spec->direct ? COMMAND_NET_TAP : COMMAND_NET_DGRAM,
         .guest_mac = machine->spec->guest_mac,
         .kernel_command_line = machine->image.image.command_line,
         .has_disk = machine->disk_fd >= 0,
+        .base_format = machine->overlay_fd < 0 ? NULL : machine->image.image.disk_format,
     };
     return command_qemu_build(&qemu, ret_command, err);
 }
@@ -166,25 +211,44 @@ int machine_missing(const char *qemu, struct error *err)
 static int spawn_qemu(struct machine *machine, const struct machine_places *places, const struct command *command,
                       int console_fd, int listen_fd, struct error *err)
 {
-    struct child_fd fds[COMMAND_FD_COUNT] = {
+    const struct child_fd all[COMMAND_FD_COUNT] = {
         {machine->attachment.guest_fd, COMMAND_FD_NET},
         {console_fd, COMMAND_FD_CONSOLE},
         {listen_fd, COMMAND_FD_QMP},
         {machine->seed_fd, COMMAND_FD_SEED},
         {machine->image.kernel_fd, COMMAND_FD_KERNEL},
         {machine->image.initrd_fd, COMMAND_FD_INITRD},
+        {machine->disk_fd, COMMAND_FD_DISK},
+        {machine->image.disk_fd, COMMAND_FD_BASE},
+        {machine->overlay_fd, COMMAND_FD_OVERLAY},
     };
-    size_t count = COMMAND_FD_COUNT - 1;
-    if (machine->disk_fd >= 0)
-        fds[count++] = (struct child_fd){machine->disk_fd, COMMAND_FD_DISK};
+    struct child_fd fds[COMMAND_FD_COUNT];
+    size_t count = 0;
+    for (size_t at = 0; at < COMMAND_FD_COUNT; at++)
+        if (all[at].from >= 0)
+            fds[count++] = all[at];
+    const struct direct_spec direct = {.consumer = machine->spec->tunnel.consumer,
+                                       .allow_private = places->allow_private,
+                                       .command = command,
+                                       .fds = fds,
+                                       .fd_count = count};
+    if (machine->spec->direct)
+        return direct_spawn(&direct, &machine->direct, &machine->child, err);
     int rc = child_spawn(places->qemu, command->argv, fds, count, &machine->child, err);
     return rc == -ENOENT ? machine_missing(places->qemu, err) : rc;
+}
+
+static void close_processes(struct machine *machine)
+{
+    if (machine->spec->direct)
+        direct_close(&machine->direct, &machine->child);
+    child_close(&machine->child);
 }
 
 int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
                   struct error *err)
 {
-    child_close(&machine->child);
+    close_processes(machine);
     qmp_close(&machine->qmp);
     fd_close(&machine->console_fd);
     machine->accel = *accel;
@@ -206,15 +270,49 @@ int machine_spawn(struct machine *machine, const struct machine_places *places, 
     return spawn_qemu(machine, places, &command, guest_console_fd, listen_fd, err);
 }
 
+void machine_kill(const struct machine *machine)
+{
+    if (machine->spec->direct)
+        direct_kill(&machine->child);
+    else
+        (void)child_signal(&machine->child, SIGKILL);
+}
+
+bool machine_reap(struct machine *machine)
+{
+    if (!child_reap(&machine->child, &machine->exit))
+        return false;
+    /* The guard says like a shell which signal ended its hypervisor. */
+    if (machine->spec->direct && machine->exit.code > GUARD_SIGNAL_BASE)
+        machine->exit = (struct child_exit){.code = -1, .signal = machine->exit.code - GUARD_SIGNAL_BASE};
+    return true;
+}
+
 void machine_settle(struct machine *machine)
 {
     fd_close(&machine->attachment.guest_fd);
     fd_close(&machine->seed_fd);
     fd_close(&machine->disk_fd);
+    fd_close(&machine->overlay_fd);
     image_files_close(&machine->image);
 }
 
-size_t machine_read_console(struct machine *machine)
+static void read_lines(struct machine *machine, const uint8_t *bytes, size_t length, bool *ret_ready)
+{
+    const char *ready_line = machine->image.image.ready_line;
+    for (size_t taken; length > 0; bytes += taken, length -= taken) {
+        struct guest_packet packet;
+        taken = console_line_feed(&machine->line, bytes, length);
+        if (!machine->line.ended)
+            continue;
+        if (guest_report_parse(machine->line.text, &packet))
+            guest_reports_count(&machine->guest_reports, &packet);
+        else if (ready_line[0] != '\0' && strstr(machine->line.text, ready_line) != NULL)
+            *ret_ready = true;
+    }
+}
+
+size_t machine_read_console(struct machine *machine, bool *ret_ready)
 {
     size_t total = 0;
     for (int reads = 0; reads < MACHINE_CONSOLE_READS_MAX && machine->console_fd >= 0; reads++) {
@@ -227,6 +325,7 @@ size_t machine_read_console(struct machine *machine)
             break;
         }
         console_append(&machine->console, bytes, (size_t)length);
+        read_lines(machine, bytes, (size_t)length, ret_ready);
         total += (size_t)length;
     }
     return total;
@@ -255,7 +354,7 @@ int machine_remove_folder(int machines_fd, const char *name)
 void machine_release(struct machine *machine, const struct machine_places *places)
 {
     REQUIRE(machine->nat == NULL);
-    child_close(&machine->child);
+    close_processes(machine);
     qmp_close(&machine->qmp);
     fd_close(&machine->console_fd);
     fd_close(&machine->report_fd);

@@ -1,7 +1,7 @@
 /* What one machine owns, and how each part is made and given up. When and why is decided in lifecycle.c.
  *
- * A start goes image, folder, seed, disk (on the preparer's thread), cable, NAT, hypervisor (on the supervisor's); the
- * end goes backwards. */
+ * A start goes image, folder, seed, disks (on the preparer's thread), cable, NAT, hypervisor (on the supervisor's); the
+ * end goes backwards. In direct mode there is neither cable nor NAT. */
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
@@ -13,14 +13,18 @@
 #include "vmm/attachment.h"
 #include "vmm/child.h"
 #include "vmm/console.h"
+#include "vmm/direct.h"
+#include "vmm/guest_report.h"
 #include "vmm/image.h"
 #include "vmm/qmp.h"
+#include "vmm/tunnel_watch.h"
 #include "vmm/vmm.h"
 
 enum machine_limits {
     MACHINE_LINK_MTU = NAT_MTU_MAX,
     MACHINE_CONSOLE_READ_BYTES = 4096,
     MACHINE_CONSOLE_READS_MAX = 16, /* a guest that floods its console does not keep the supervisor */
+    MACHINE_INBOX_MAX = 16,         /* reports taken in before they are told of; the rest waits in the socket */
 };
 
 /** enum machine_state - Where a machine stands. Only the supervisor's thread changes or reads it. */
@@ -43,8 +47,10 @@ struct machine_places {
     char image_dir[VMM_PATH_BYTES];
     char runtime_dir[VMM_PATH_BYTES];
     char disk_dir[VMM_PATH_BYTES];
+    char packages_dir[VMM_PATH_BYTES]; /* "": there is none */
     char qemu[VMM_PATH_BYTES];
-    int machines_fd; /* the folder that holds one folder a machine */
+    bool allow_private; /* direct: private ranges are reachable */
+    int machines_fd;    /* the folder that holds one folder a machine */
 };
 
 /**
@@ -62,6 +68,15 @@ struct machine_places {
  * @retry:        killed by the boot watchdog; starts again with tcg when the process is gone
  * @start_by_ms, @watchdog_ms, @gone_by_ms, @step_ms: monotonic; 0 is a timer that does not run
  * @gone_by_ms:   the hypervisor closed QMP, so its process has to end by then
+ * @line, @guest_reports: the console's line as it comes in, and what such lines said
+ * @child:        the hypervisor; in direct mode the guard, which ends last
+ * @direct:       the hypervisor in direct mode
+ * @running_ms:   monotonic; when VMM_EVENT_RUNNING was told, 0 before
+ * @told_exposed: VMM_EVENT_EXPOSED has been sent
+ * @inbox:        reports of the NAT, oldest first, that were taken in and not told of yet
+ * @condemned:    one of the reports so far was a terminating violation: the process has been killed for it
+ * @violation:    that violation
+ * @gone_ms:      monotonic; when a condemned process was first seen to be gone
  *
  * Owner: the supervisor's thread, unless said otherwise above.
  */
@@ -76,14 +91,25 @@ struct machine {
     int folder_fd;
     int seed_fd;
     int disk_fd;
+    int overlay_fd;
 
     struct attachment attachment;
     struct nat *nat;
     int report_fd;
     struct child child;
+    struct direct direct;
     struct qmp qmp;
     int console_fd;
     struct console console;
+    struct console_line line;
+    struct guest_reports guest_reports;
+    struct tunnel_watch tunnel;
+
+    size_t inbox_count;
+    struct nat_report inbox[MACHINE_INBOX_MAX];
+    bool condemned;
+    struct nat_violation violation;
+    uint64_t gone_ms;
 
     enum machine_state state;
     bool prepared;
@@ -91,6 +117,8 @@ struct machine {
     struct vmm_accel accel;
     uint64_t enforced;
     bool told_running;
+    bool told_exposed;
+    uint64_t running_ms;
     bool retry;
     uint64_t start_by_ms;
     uint64_t watchdog_ms;
@@ -140,15 +168,22 @@ int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *
 int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
                   struct error *err);
 
+/** machine_kill() - SIGKILL to whatever processes it has. Thread: the supervisor's */
+void machine_kill(const struct machine *machine);
+
+/** machine_reap() - See whether all of them have ended. Return: true once; fills the machine's exit. Thread: the supervisor's */
+bool machine_reap(struct machine *machine);
+
 /** machine_settle() - Close what only a second machine_spawn() would need. Thread: the supervisor's */
 void machine_settle(struct machine *machine);
 
 /**
- * machine_read_console() - Keep what the console has printed since, a bounded amount
- * Return: number of bytes
- * Thread: the supervisor's
+ * machine_read_console() - Keep what the console has printed since, a bounded amount, and count its packet log lines
+ * @ret_ready: set when the image's ready line was among it, else untouched
+ * Return:     number of bytes
+ * Thread:     the supervisor's
  */
-size_t machine_read_console(struct machine *machine);
+size_t machine_read_console(struct machine *machine, bool *ret_ready);
 
 /**
  * machine_release() - Give up everything but the console's bytes: process, files, folder

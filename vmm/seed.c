@@ -4,7 +4,9 @@
  * base64, so that none needs an escape and a small reader in a guest without cloud-init can take them apart.
  *
  * `dsmode: local` makes cloud-init run bootcmd before it brings the network up (its default is after), so the guest's own
- * firewall stands before the first frame. It is the guest's second fence; the first is the NAT outside.
+ * firewall stands before the first frame. It is the guest's second fence; the first is the NAT outside. A guest that has to
+ * install its firewall first does so in bootcmd too, from the seed volume (offline), or fetches it with its network open
+ * (online), in direct mode alone.
  *
  * The private key passes through these places and is wiped in each: the base64 text, wg0.conf, the same as base64, its copy
  * in the tree, the printed document. */
@@ -29,6 +31,9 @@ enum seed_limits {
     HOST_NAME_ID_BYTES = 8, /* "vm-" and so many characters of the id */
     TUNNEL_MTU = 1420,      /* 1500 less IPv6 40, UDP 8, WireGuard 32: what wg-quick takes too */
     LINK_MTU = 1500,
+    INSTALL_METRIC = 1000,  /* any above the tunnel's 0 */
+    PACKAGE_NAME_BYTES = 8, /* "63.deb" */
+    SEED_FILES = 3,
     KEEPALIVE_S = 25, /* WireGuard's own advice for a peer behind a NAT */
 };
 
@@ -77,6 +82,8 @@ static int check(const struct vmm_spec *spec, struct error *err)
         return refuse(err, "consumer", "is not an endpoint");
     if (spec->tunnel.vm_tunnel_ip == 0)
         return refuse(err, "vm_tunnel_ip", "is zero");
+    if (spec->boot_isolation == VMM_BOOT_ONLINE_INSTALL && !spec->direct)
+        return refuse(err, "boot_isolation", "online_install needs the direct mode");
     if (!vmm_public_key_valid(spec->tunnel.consumer_public_key))
         return refuse(err, "consumer_public_key", "is not a public key");
     return 0;
@@ -109,7 +116,7 @@ static json_t *base64(const char *text, size_t length)
 }
 
 /* Only the tunnel and the datagrams that carry it; what else the guest tries to send is named in its log. */
-static json_t *bootcmd(const struct vmm_spec *spec)
+static json_t *firewall(const struct vmm_spec *spec)
 {
     char rules[RULES_BYTES];
     char ip[NAT_IP_TEXT_BYTES];
@@ -132,8 +139,16 @@ static json_t *bootcmd(const struct vmm_spec *spec)
     json_t *command =
         encoded == NULL ? NULL : json_sprintf("echo %s | base64 -d | iptables-restore", json_string_value(encoded));
     json_decref(encoded);
-    return json_pack("[[s, s, o]]", "sh", "-c", command);
+    return json_pack("[s, s, o]", "sh", "-c", command);
 }
+
+/* Install what the seed volume brings. Services are not started by it: in this stage systemd would wait for itself. A guest
+ * without its firewall must not get as far as its network. */
+static const char install_packages[] =
+    "mkdir -p /run/omerta-seed && mount -o ro LABEL=CIDATA /run/omerta-seed && echo exit 101 > /usr/sbin/policy-rc.d "
+    "&& "
+    "chmod 755 /usr/sbin/policy-rc.d && DEBIAN_FRONTEND=noninteractive dpkg -i /run/omerta-seed/packages/*.deb && "
+    "rm /usr/sbin/policy-rc.d && umount /run/omerta-seed || poweroff -f";
 
 /* wg-quick's file. The guest has no default route but the tunnel, so no policy routing is needed: Table = main. */
 static json_t *tunnel_configuration(const struct vmm_tunnel *tunnel)
@@ -158,6 +173,18 @@ static json_t *tunnel_configuration(const struct vmm_tunnel *tunnel)
     sodium_memzero(text, sizeof text);
     sodium_memzero(key, sizeof key);
     return encoded;
+}
+
+/* Add to an object, keeping its order. NULL for either is out of memory, and stays so. */
+static json_t *with(json_t *object, const char *key, json_t *value)
+{
+    if (object == NULL || json_object_set_new(object, key, value) != 0) {
+        if (object == NULL)
+            json_decref(value);
+        json_decref(object);
+        return NULL;
+    }
+    return object;
 }
 
 static json_t *ssh_keys(const struct vmm_spec *spec)
@@ -186,6 +213,21 @@ static json_t *meta_data(const struct vmm_spec *spec)
                      json_sprintf("vm-%.*s", HOST_NAME_ID_BYTES, spec->id.text), "dsmode", "local");
 }
 
+/* For the time of an installation: a default route, which the tunnel's outranks later, and public resolvers (Quad9's and
+ * Cloudflare's), because the provider's own may listen where a guest does not get. */
+static json_t *open_to_the_internet(json_t *eth0, const char *gateway)
+{
+    json_t *route = json_pack("{s:s, s:s, s:i}", "to", "0.0.0.0/0", "via", gateway, "metric", INSTALL_METRIC);
+    if (eth0 == NULL || json_array_append_new(json_object_get(eth0, "routes"), route) != 0) {
+        if (eth0 == NULL)
+            json_decref(route);
+        json_decref(eth0);
+        return NULL;
+    }
+    json_t *resolvers = json_pack("{s:[s, s]}", "addresses", "9.9.9.9", "1.1.1.1");
+    return with(eth0, "nameservers", resolvers);
+}
+
 static json_t *network_config(const struct vmm_spec *spec)
 {
     char mac[NAT_MAC_TEXT_BYTES];
@@ -200,15 +242,42 @@ static json_t *network_config(const struct vmm_spec *spec)
     json_t *eth0 =
         json_pack("{s:{s:s}, s:s, s:b, s:i, s:[o], s:[o]}", "match", "macaddress", mac, "set-name", "eth0", "dhcp4", 0,
                   "mtu", LINK_MTU, "addresses", json_sprintf("%s/%d", guest, VMM_LINK_PREFIX), "routes", route);
+    if (spec->boot_isolation == VMM_BOOT_ONLINE_INSTALL)
+        eth0 = open_to_the_internet(eth0, gateway);
     return json_pack("{s:i, s:{s:o}}", "version", 2, "ethernets", "eth0", eth0);
+}
+
+/* What comes before the network is up. */
+static json_t *boot_commands(const struct vmm_spec *spec)
+{
+    switch (spec->boot_isolation) {
+    case VMM_BOOT_PREBUILT:
+        return json_pack("{s:[o]}", "bootcmd", firewall(spec));
+    case VMM_BOOT_OFFLINE_PACKAGES:
+        return json_pack("{s:[[s, s, s], o]}", "bootcmd", "sh", "-c", install_packages, firewall(spec));
+    case VMM_BOOT_ONLINE_INSTALL:
+        return json_pack("{s:b, s:[s, s]}", "package_update", 1, "packages", "wireguard-tools", "iptables");
+    }
+    return NULL;
+}
+
+static json_t *run_commands(const struct vmm_spec *spec)
+{
+    if (spec->boot_isolation == VMM_BOOT_ONLINE_INSTALL)
+        return json_pack("[[s, s, s], o]", "wg-quick", "up", "wg0", firewall(spec));
+    return json_pack("[[s, s, s]]", "wg-quick", "up", "wg0");
 }
 
 static json_t *user_data(const struct vmm_spec *spec, json_t *configuration)
 {
-    return json_pack("{s:o, s:b, s:b, s:[o], s:[{s:s, s:s, s:s, s:O}], s:[[s, s, s]]}", "bootcmd", bootcmd(spec),
-                     "disable_root", 0, "ssh_pwauth", 0, "users", user(spec), "write_files", "path",
-                     "/etc/wireguard/wg0.conf", "permissions", "0600", "encoding", "b64", "content", configuration,
-                     "runcmd", "wg-quick", "up", "wg0");
+    json_t *tree = boot_commands(spec);
+    tree = with(tree, "disable_root", json_false());
+    tree = with(tree, "ssh_pwauth", json_false());
+    tree = with(tree, "users", json_pack("[o]", user(spec)));
+    tree = with(tree, "write_files",
+                json_pack("[{s:s, s:s, s:s, s:O}]", "path", "/etc/wireguard/wg0.conf", "permissions", "0600",
+                          "encoding", "b64", "content", configuration));
+    return with(tree, "runcmd", run_commands(spec));
 }
 
 /* Print a tree into memory of its final size, so that no outgrown copy is left behind. Takes the tree. */
@@ -278,19 +347,30 @@ void seed_done(struct seed *seed)
     document_done(&seed->user_data);
 }
 
-static int write_volume(int fd, const struct seed *seed, struct error *err)
+/* Packages are numbered in the volume: dpkg reads their names inside, and nobody has to quote what a file was called. */
+static int write_volume(int fd, const struct seed *seed, const struct deb_files *packages, struct error *err)
 {
-    const struct volume_file files[] = {
+    char names[DEB_FILES_MAX][PACKAGE_NAME_BYTES];
+    struct volume_file files[SEED_FILES + DEB_FILES_MAX] = {
         {.name = "meta-data", .bytes = seed->meta_data.text, .length = seed->meta_data.length},
         {.name = "network-config", .bytes = seed->network_config.text, .length = seed->network_config.length},
         {.name = "user-data", .bytes = seed->user_data.text, .length = seed->user_data.length, .secret = true},
     };
-    return volume_write(fd, "CIDATA", files, sizeof files / sizeof files[0], err);
+    size_t count = SEED_FILES;
+    for (size_t at = 0; packages != NULL && at < packages->count; at++) {
+        snprintf(names[at], sizeof names[at], "%02u.deb", (unsigned)(at % DEB_FILES_MAX));
+        files[count++] = (struct volume_file){
+            .folder = "packages", .name = names[at], .fd = packages->list[at].fd, .length = packages->list[at].bytes};
+    }
+    return volume_write(fd, "CIDATA", files, count, err);
 }
 
-int seed_write(int directory_fd, const char *name, const struct vmm_spec *spec, int *ret_fd, struct error *err)
+int seed_write(int directory_fd, const char *name, const struct vmm_spec *spec, const struct deb_files *packages,
+               int *ret_fd, struct error *err)
 {
     struct seed seed = {0};
+    if ((spec->boot_isolation == VMM_BOOT_OFFLINE_PACKAGES) != (packages != NULL))
+        return refuse(err, "boot_isolation", "and packages do not go together");
     int rc = seed_documents(spec, &seed, err);
     if (rc != 0)
         return rc;
@@ -300,7 +380,7 @@ int seed_write(int directory_fd, const char *name, const struct vmm_spec *spec, 
         seed_done(&seed);
         return rc;
     }
-    rc = write_volume(fd, &seed, err);
+    rc = write_volume(fd, &seed, packages, err);
     seed_done(&seed);
     int read_fd SCOPED_FD = rc == 0 ? openat(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
     if (rc == 0 && read_fd < 0)

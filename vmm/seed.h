@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "vmm/deb_files.h"
 #include "vmm/vmm.h"
 
 /** struct seed_document - Text of one document. Owner: its struct seed. */
@@ -41,10 +42,12 @@ void seed_done(struct seed *seed);
  * seed_write() - Make the volume file of a machine: mode 0600, never over an existing one
  * @directory_fd: folder that only this user can enter
  * @name:         file name in it
+ * @packages:     for VMM_BOOT_OFFLINE_PACKAGES: what goes along; else NULL
  * @ret_fd:       O_RDONLY, at its start; owned by the caller
  * Return:        0 or negative; on failure no file is left
  * Thread:        the preparer's only, see volume.h
  */
-int seed_write(int directory_fd, const char *name, const struct vmm_spec *spec, int *ret_fd, struct error *err);
+int seed_write(int directory_fd, const char *name, const struct vmm_spec *spec, const struct deb_files *packages,
+               int *ret_fd, struct error *err);
 
 #endif

@@ -13,9 +13,10 @@
 #include "vmm/accel.h"
 #include "vmm/attachment.h"
 #include "vmm/lifecycle.h"
+#include "vmm/news.h"
 
 /* Places of one machine's descriptors in the list that is polled; -1 is passed over by poll(2). */
-enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_QMP, POLL_CHILD, POLL_REPORT };
+enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_LINE, POLL_QMP, POLL_CHILD, POLL_REPORT };
 
 _Static_assert(POLL_REPORT + 1 == SUPERVISOR_POLLS_PER_MACHINE, "one place each");
 
@@ -76,12 +77,13 @@ static void *run_preparer(void *context)
 
 /* ---- the supervisor ---------------------------------------------------------------------------------------- */
 
-static size_t take_orders(struct vmm *vmm)
+static void take_orders(struct vmm *vmm)
 {
     bool stop[SUPERVISOR_MACHINES_MAX];
     pthread_mutex_lock(&vmm->lock);
     bool closing = vmm->closing;
     size_t count = vmm->machine_count;
+    vmm->served_count = count;
     for (size_t at = 0; at < count; at++) {
         vmm->served[at] = vmm->machines[at];
         stop[at] = vmm->machines[at]->stop_asked;
@@ -90,12 +92,11 @@ static size_t take_orders(struct vmm *vmm)
     for (size_t at = 0; at < count; at++)
         if (stop[at] || closing)
             lifecycle_stop(vmm, vmm->served[at], stop[at] ? VMM_END_ASKED : VMM_END_SHUTDOWN);
-    return count;
 }
 
-static void take_prepared(struct vmm *vmm, size_t count)
+static void take_prepared(struct vmm *vmm)
 {
-    for (size_t at = 0; at < count; at++) {
+    for (size_t at = 0; at < vmm->served_count; at++) {
         struct machine *machine = vmm->served[at];
         if (machine->prepared)
             continue;
@@ -121,30 +122,31 @@ static void forget(struct vmm *vmm, const struct machine *machine)
     pthread_mutex_unlock(&vmm->lock);
 }
 
-/* Return: how many are left of the @count served ones. */
-static size_t clear_finished(struct vmm *vmm, size_t count)
+/* A machine leaves the served ones before anything is told of it, so that those are all there at every moment. */
+static void clear_finished(struct vmm *vmm)
 {
-    size_t left = 0;
-    for (size_t at = 0; at < count; at++) {
+    size_t at = 0;
+    while (at < vmm->served_count) {
         struct machine *machine = vmm->served[at];
         if (machine->state != MACHINE_FINISHED) {
-            vmm->served[left++] = machine;
+            at++;
             continue;
         }
+        vmm->served_count--;
+        memmove(vmm->served + at, vmm->served + at + 1, (vmm->served_count - at) * sizeof(struct machine *));
         lifecycle_clear(vmm, machine);
         forget(vmm, machine);
         lifecycle_ended(vmm, machine);
         machine_free(machine);
     }
-    return left;
 }
 
-static int wait_ms(const struct vmm *vmm, size_t count, uint64_t now_ms)
+static int wait_ms(const struct vmm *vmm, uint64_t now_ms)
 {
     uint64_t next_ms = UINT64_MAX;
-    for (size_t at = 0; at < count; at++) {
+    for (size_t at = 0; at < vmm->served_count; at++) {
         const struct machine *machine = vmm->served[at];
-        uint64_t timer_ms = lifecycle_next_ms(machine);
+        uint64_t timer_ms = news_report_waits(machine) ? now_ms : lifecycle_next_ms(machine);
         if (machine->child.pid != 0 && machine->child.pidfd < 0 && now_ms + CHILD_TICK_MS < timer_ms)
             timer_ms = now_ms + CHILD_TICK_MS;
         if (timer_ms < next_ms)
@@ -157,8 +159,9 @@ static int wait_ms(const struct vmm *vmm, size_t count, uint64_t now_ms)
     return next_ms - now_ms < INT_MAX ? (int)(next_ms - now_ms) : INT_MAX;
 }
 
-static void await_news(struct vmm *vmm, size_t count)
+static void await_news(struct vmm *vmm)
 {
+    size_t count = vmm->served_count;
     vmm->polls[0] = (struct pollfd){.fd = vmm->wake_read_fd, .events = POLLIN};
     for (size_t at = 0; at < count; at++) {
         const struct machine *machine = vmm->served[at];
@@ -166,11 +169,12 @@ static void await_news(struct vmm *vmm, size_t count)
         polls[POLL_OUTPUT] = (struct pollfd){.fd = machine->child.output_fd, .events = POLLIN};
         polls[POLL_CONSOLE] = (struct pollfd){.fd = machine->console_fd, .events = POLLIN};
         polls[POLL_REPORT] = (struct pollfd){.fd = machine->report_fd, .events = POLLIN};
+        polls[POLL_LINE] = (struct pollfd){.fd = machine->direct.line_fd, .events = POLLIN};
         polls[POLL_QMP] = (struct pollfd){.fd = machine->qmp.fd, .events = POLLIN};
         polls[POLL_CHILD] = (struct pollfd){.fd = machine->child.pidfd, .events = POLLIN};
     }
     nfds_t polled = (nfds_t)(1 + count * SUPERVISOR_POLLS_PER_MACHINE);
-    if (poll(vmm->polls, polled, wait_ms(vmm, count, clock_monotonic_ms())) < 0) {
+    if (poll(vmm->polls, polled, wait_ms(vmm, clock_monotonic_ms())) < 0) {
         REQUIRE(errno == EINTR || errno == EAGAIN || errno == ENOMEM);
         for (nfds_t at = 0; at < polled; at++)
             vmm->polls[at].revents = 0;
@@ -178,24 +182,27 @@ static void await_news(struct vmm *vmm, size_t count)
 }
 
 /* What the hypervisor said before its end comes before its end, and its end before what the NAT thinks of that. */
-static void take_news(struct vmm *vmm, size_t count)
+static void take_news(struct vmm *vmm)
 {
     char wakes[64];
     while (vmm->polls[0].revents != 0 && recv(vmm->wake_read_fd, wakes, sizeof wakes, MSG_DONTWAIT) > 0)
         ;
-    for (size_t at = 0; at < count; at++) {
+    news_sweep(vmm);
+    for (size_t at = 0; at < vmm->served_count; at++) {
         struct machine *machine = vmm->served[at];
         const struct pollfd *polls = vmm->polls + 1 + at * SUPERVISOR_POLLS_PER_MACHINE;
         if (polls[POLL_OUTPUT].revents != 0)
             child_read_output(&machine->child);
         if (polls[POLL_CONSOLE].revents != 0)
-            lifecycle_console(machine);
+            news_console(vmm, machine);
+        if (polls[POLL_LINE].revents != 0)
+            news_line(vmm, machine);
         if (polls[POLL_QMP].revents != 0)
-            lifecycle_qmp(vmm, machine);
+            news_qmp(vmm, machine);
         if (polls[POLL_CHILD].revents != 0 || (machine->child.pid != 0 && machine->child.pidfd < 0))
             lifecycle_child(vmm, machine);
-        if (polls[POLL_REPORT].revents != 0)
-            lifecycle_report(vmm, machine);
+        if (polls[POLL_REPORT].revents != 0 || news_report_waits(machine))
+            news_report(vmm, machine);
     }
 }
 
@@ -211,16 +218,16 @@ static void *run_supervisor(void *context)
 {
     struct vmm *vmm = context;
     while (true) {
-        size_t count = take_orders(vmm);
+        take_orders(vmm);
         uint64_t now_ms = clock_monotonic_ms();
-        for (size_t at = 0; at < count; at++)
+        for (size_t at = 0; at < vmm->served_count; at++)
             lifecycle_tick(vmm, vmm->served[at], now_ms);
-        take_prepared(vmm, count);
-        count = clear_finished(vmm, count);
+        take_prepared(vmm);
+        clear_finished(vmm);
         if (is_over(vmm))
             return NULL;
-        await_news(vmm, count);
-        take_news(vmm, count);
+        await_news(vmm);
+        take_news(vmm);
     }
 }
 
@@ -280,6 +287,7 @@ void supervisor_stop(struct vmm *vmm)
     pthread_mutex_unlock(&vmm->lock);
     supervisor_wake(vmm);
     pthread_join(vmm->supervisor, NULL);
+    direct_keeper_close(vmm->keeper);
     stop_preparer(vmm);
     done(vmm);
 }

@@ -10,13 +10,14 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "vmm/direct_keeper.h"
 #include "vmm/image.h"
 #include "vmm/machine.h"
 #include "vmm/vmm.h"
 
 enum supervisor_limits {
     SUPERVISOR_MACHINES_MAX = 256, /* of 128 MiB each they take 32 GiB; the list is polled as a whole */
-    SUPERVISOR_POLLS_PER_MACHINE = 5,
+    SUPERVISOR_POLLS_PER_MACHINE = 6,
     SUPERVISOR_POLLS_MAX = 1 + SUPERVISOR_MACHINES_MAX * SUPERVISOR_POLLS_PER_MACHINE,
 };
 
@@ -26,7 +27,8 @@ enum supervisor_limits {
  * @lock:    guards @closing to @machine_count, and in each machine stop_asked, preparation and the changes of nat.
  *           Never held while the caller's on_event runs
  * @work:    signalled when the preparer has something to do
- * @served, @polls: the supervisor's thread only
+ * @keeper:  of direct machines' own addresses; NULL until the first of them. The supervisor's thread
+ * @served, @served_count, @polls: the supervisor's thread only; the first @served_count machines are there
  *
  * Owner: whoever called vmm_open().
  */
@@ -50,7 +52,9 @@ struct vmm {
     size_t machine_count;
 
     struct image_cache cache; /* the preparer's */
+    struct direct_keeper *keeper;
     struct machine *served[SUPERVISOR_MACHINES_MAX];
+    size_t served_count;
     struct pollfd polls[SUPERVISOR_POLLS_MAX];
 };
 

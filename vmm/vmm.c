@@ -16,6 +16,7 @@
 #include "base/scope.h"
 #include "vmm/command.h"
 #include "vmm/machine.h"
+#include "vmm/own_addresses.h"
 #include "vmm/supervisor.h"
 
 /* ---- opening and closing ----------------------------------------------------------------------------------- */
@@ -39,6 +40,8 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     vmm->config.cache_dir = config->cache_dir == NULL ? NULL : vmm->cache_dir;
     vmm->config.qemu = places->qemu;
     vmm->config.kvm_device = vmm->kvm_device;
+    vmm->config.packages_dir = config->packages_dir == NULL ? NULL : places->packages_dir;
+    places->allow_private = config->allow_private;
     const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
     int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
     if (rc == 0)
@@ -47,6 +50,8 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
         rc = copy_path(places->disk_dir, disk_dir, "cache_dir", err);
     if (rc == 0 && config->cache_dir != NULL)
         rc = copy_path(vmm->cache_dir, config->cache_dir, "cache_dir", err);
+    if (rc == 0 && config->packages_dir != NULL)
+        rc = copy_path(places->packages_dir, config->packages_dir, "packages_dir", err);
     if (rc == 0)
         rc = copy_path(vmm->kvm_device, config->kvm_device, "kvm_device", err);
     if (rc == 0)
@@ -198,8 +203,9 @@ int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_s
     struct nat_stats stats = {0};
     if (machine != NULL && machine->nat != NULL)
         nat_read_stats(machine->nat, &stats);
+    bool known = machine != NULL && !machine->spec->direct;
     pthread_mutex_unlock(&vmm->lock);
-    if (machine == NULL)
+    if (!known)
         return -ENOENT;
     *ret_stats = stats;
     return 0;
@@ -247,6 +253,17 @@ const char *vmm_end_name(enum vmm_end end)
         return "start_timeout";
     case VMM_END_IMAGE_REJECTED:
         return "image_rejected";
+    case VMM_END_POLICY_VIOLATION:
+        return "policy_violation";
+    case VMM_END_TUNNEL_TIMEOUT:
+        return "tunnel_timeout";
+    case VMM_END_TUNNEL_LOST:
+        return "tunnel_lost";
     }
     return "unknown";
+}
+
+int vmm_own_addresses(uint32_t *ret_ips, size_t capacity, size_t *ret_count, struct error *err)
+{
+    return own_addresses_read(ret_ips, capacity, ret_count, err);
 }

@@ -23,6 +23,8 @@ enum vmm_limits {
     VMM_DIGEST_BYTES = 65,     /* SHA-256 in hexadecimal and the NUL */
     VMM_CONSOLE_BYTES = 65536, /* the newest bytes of a machine's console that are kept */
     VMM_DETAIL_BYTES = 320,
+    VMM_GUEST_SERIAL_FIRST = 100000, /* a NAT's serials are below 1,000 */
+    VMM_GUEST_REPORTS_MAX = 64,      /* distinct ones a machine; then one overflow entry */
 };
 
 /* Each VM is alone on its link, so all have the same addresses there: 192.168.64.2/24, gateway 192.168.64.1. */
@@ -42,15 +44,25 @@ struct vmm_tunnel {
     uint32_t vm_tunnel_ip;
 };
 
+/** enum vmm_boot_isolation - How the guest gets its packages. */
+enum vmm_boot_isolation {
+    VMM_BOOT_PREBUILT,         /* the image has them */
+    VMM_BOOT_OFFLINE_PACKAGES, /* .deb files from the provider's folder go into the seed volume */
+    VMM_BOOT_ONLINE_INSTALL, /* direct only: the guest fetches them, with the network open until its firewall stands */
+};
+
 /** struct vmm_spec - A machine to start. */
 struct vmm_spec {
     struct id id;
     char image[VMM_NAME_BYTES];
     uint32_t vcpus;
     uint32_t memory_mib;
-    uint32_t disk_mib; /* an empty second disk; 0: none */
-    enum nat_mode mode;
-    uint64_t policy_generation;
+    uint32_t disk_mib;        /* an empty second disk; 0: none */
+    bool direct;              /* no NAT: full outbound network in a namespace, @policy is not used */
+    struct nat_policy policy; /* mode, sampling, limits; vmm fills in allowlist and own addresses */
+    enum vmm_boot_isolation boot_isolation;
+    uint32_t tunnel_timeout_ms; /* ends a machine whose tunnel never comes up; 0: never. NAT modes only */
+    uint32_t tunnel_lost_ms;    /* ends one whose consumer was silent so long once the tunnel was up; 0: never */
     struct nat_mac guest_mac;
     struct vmm_tunnel tunnel;
     char ssh_user[VMM_USER_BYTES];
@@ -71,18 +83,37 @@ enum vmm_end {
     VMM_END_START_FAILED,
     VMM_END_START_TIMEOUT,
     VMM_END_IMAGE_REJECTED,
+    VMM_END_POLICY_VIOLATION, /* the event's @violation is the one */
+    VMM_END_TUNNEL_TIMEOUT,
+    VMM_END_TUNNEL_LOST,
 };
 
 enum vmm_event_kind {
     VMM_EVENT_PREPARED, /* image verified, seed and attachment made; @image_digest, @accelerator; the spawn comes next */
     VMM_EVENT_SPAWNED,  /* @pid, @pid_start_ticks, @accelerator; once more when the boot watchdog started it again */
-    VMM_EVENT_RUNNING,  /* hypervisor answers and the NAT enforces @generation */
-    VMM_EVENT_STOPPING,  /* @end is the cause */
-    VMM_EVENT_ENDED,     /* nothing of the machine is left; @end, @exit_code, @signal, @detail, @console */
-    VMM_EVENT_POLICY,    /* the NAT enforces @generation */
-    VMM_EVENT_TUNNEL,    /* @tunnel */
-    VMM_EVENT_VIOLATION, /* @violation */
-    VMM_EVENT_NOTICE,    /* something an operator should know, as a changed accelerator; @detail */
+    VMM_EVENT_RUNNING,  /* hypervisor answers and the NAT enforces @generation; direct: it answers, @generation is 0 */
+    VMM_EVENT_STOPPING,     /* @end is the cause */
+    VMM_EVENT_ENDED,        /* nothing of the machine is left; @end, @exit_code, @signal, @detail, @console */
+    VMM_EVENT_POLICY,       /* the NAT enforces @generation */
+    VMM_EVENT_TUNNEL,       /* @tunnel */
+    VMM_EVENT_VIOLATION,    /* @violation; comes before the STOPPING that a terminating one brings */
+    VMM_EVENT_GUEST_REPORT, /* a ROGUE-ATTEMPT line on the console, parsed; @guest_report. Untrusted */
+    VMM_EVENT_EXPOSED,      /* online_install: the guest's network was open for @exposed_ms until its ready line */
+    VMM_EVENT_NOTICE,       /* something an operator should know, as a changed accelerator; @detail */
+};
+
+/**
+ * struct vmm_guest_report - What a guest's own firewall says that it blocked, aggregated as violations are
+ *
+ * A guest writes what it likes: every value was parsed and is in range, none is to be believed.
+ */
+struct vmm_guest_report {
+    uint32_t serial; /* from VMM_GUEST_SERIAL_FIRST, so that it never meets a NAT's */
+    uint64_t count;
+    bool overflow;
+    uint8_t ip_protocol; /* 0: unknown */
+    struct nat_endpoint source;
+    struct nat_endpoint destination;
 };
 
 /**
@@ -107,7 +138,10 @@ struct vmm_event {
     const uint8_t *console;
     size_t console_bytes;
     enum nat_tunnel tunnel;
-    const struct nat_violation *violation;
+    const struct nat_violation *violation; /* VIOLATION, and ENDED with VMM_END_POLICY_VIOLATION */
+    uint64_t stop_latency_ms; /* ENDED with VMM_END_POLICY_VIOLATION: from the frame to the process's end */
+    const struct vmm_guest_report *guest_report;
+    uint64_t exposed_ms;
 };
 
 /** struct vmm_config - Where things are. Strings are copied. */
@@ -117,6 +151,8 @@ struct vmm_config {
     const char *cache_dir;     /* the accelerator's finding */
     const char *qemu;          /* program name or path */
     const char *kvm_device;    /* "/dev/kvm" */
+    const char *packages_dir;  /* .deb files for VMM_BOOT_OFFLINE_PACKAGES; NULL: there are none */
+    bool allow_private;        /* direct: private ranges are reachable from a guest */
     uint32_t boot_watchdog_ms; /* kvm without a sign of life for so long: kill, try again with tcg */
     uint32_t start_timeout_ms; /* hypervisor must answer within */
     uint32_t powerdown_ms;     /* for the guest to end by itself when it is stopped; then quit, then SIGKILL */
@@ -150,7 +186,8 @@ int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err);
 /** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; an unknown id is not an error. Thread: any */
 int vmm_stop(struct vmm *vmm, const struct id *id);
 
-/** vmm_read_stats() - Counters of a machine's NAT, zeros before it has one. Return: 0, -ENOENT: no such machine. Thread: any */
+/** vmm_read_stats() - Counters of a machine's NAT, zeros before it has one. Return: 0; -ENOENT: no such
+ *  machine, or a direct one, which has no NAT. Thread: any */
 int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_stats);
 
 /**
@@ -196,7 +233,12 @@ struct vmm_image {
     char initrd_file[VMM_NAME_BYTES];
     char initrd_sha256[VMM_DIGEST_BYTES];
     uint64_t initrd_bytes;
+    char disk_file[VMM_NAME_BYTES]; /* "": the image has no root disk */
+    char disk_format[8];            /* "raw" or "qcow2" */
+    char disk_sha256[VMM_DIGEST_BYTES];
+    uint64_t disk_bytes;
     char command_line[512];
+    char ready_line[160]; /* what the guest prints on its console when it is up; "": nothing */
 };
 
 /** vmm_image_name_valid() - [a-z0-9][a-z0-9._-]{0,63}. Thread: any */
@@ -256,10 +298,36 @@ const char *vmm_ssh_key_parse(const char *text, char ret_key[static VMM_SSH_KEY_
  */
 int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struct error *err);
 
+/**
+ * vmm_own_addresses() - The IPv4 addresses at which this machine itself answers, at this moment
+ * @ret_ips: ascending, each once, host byte order
+ * Return:   0; -E2BIG when there are more than @capacity; -ENODATA when there is none; or what the system said
+ * Thread:   any
+ */
+int vmm_own_addresses(uint32_t *ret_ips, size_t capacity, size_t *ret_count, struct error *err);
+
 /** vmm_boot_id() - The kernel's boot id, or "" where there is none. Return: @ret_text. Thread: any */
 const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES]);
 
 /** vmm_end_name() - For log lines. Thread: any */
 const char *vmm_end_name(enum vmm_end end);
+
+/* ---- direct mode ------------------------------------------------------------------------------------------------ */
+
+/**
+ * vmm_direct_check() - Whether direct machines can run here: makes a whole namespace as one would have, and ends it
+ * Return: 0; negative with slug "direct-unavailable", what is missing in field ("user namespaces", "/dev/net/tun",
+ *         "pasta", "nft", "nsenter", "network") and in the message what it is and how it is mended
+ * Thread: any; takes 0.1 s, at most 5
+ */
+int vmm_direct_check(struct error *err);
+
+/**
+ * launcher_run() - The subcommand `direct-launch`, which only vmm starts: becomes pasta, then a hypervisor
+ * @argv:  the subcommand's name first
+ * Return: an exit code, when it has become nothing
+ * Thread: main
+ */
+int launcher_run(int argc, char **argv);
 
 #endif

@@ -102,6 +102,34 @@ static void send_vlan_frame(void)
         _exit(8);
 }
 
+/* A whole IPv4 frame from the leased addresses to 203.0.113.9:53, which nobody has allowed. */
+static void send_rogue_frame(void)
+{
+    unsigned char frame[60] = {0x02, 0, 0,   0,  0,   1, 0x02, 0,    0,  0,  0, 2,  0x08, 0x00,
+                               0x45, 0, 0,   32, 0,   1, 0,    0,    64, 17, 0, 0,  192,  168,
+                               64,   2, 203, 0,  113, 9, 0x30, 0x39, 0,  53, 0, 12, 0,    0};
+    unsigned sum = 0;
+    for (size_t at = 14; at < 34; at += 2)
+        sum += frame[at] * 256u + frame[at + 1];
+    sum = ~(sum % 65536 + sum / 65536) & 0xffff;
+    frame[24] = (unsigned char)(sum / 256);
+    frame[25] = (unsigned char)(sum % 256);
+    if (send(COMMAND_FD_NET, frame, 46, 0) < 0)
+        _exit(8);
+}
+
+/* What an honest guest's kernel prints, in pieces, and what a liar prints around it. */
+static void report_rogues(void)
+{
+    put(COMMAND_FD_CONSOLE, "ROGUE-ATTEMPT: IN= OUT=eth0 SRC=10.0.0.1 DST=999.1.1.1 PROTO=UDP\r\n");
+    put(COMMAND_FD_CONSOLE, "[    3.141592] ROGUE-ATTEMPT: IN= OUT=eth0 SRC=192.168.64.2 DST=8.8.");
+    usleep(30 * 1000);
+    for (int at = 0; at < 3; at++)
+        put(COMMAND_FD_CONSOLE, "8.8 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=7 PROTO=UDP SPT=4000 DPT=53 LEN=40 \r\n"
+                                "[    3.2] ROGUE-ATTEMPT: IN= OUT=eth0 SRC=192.168.64.2 DST=8.8.");
+    put(COMMAND_FD_CONSOLE, "x\r\nguest says: ready\r\n");
+}
+
 static void flood(int fd, size_t length)
 {
     char bytes[1000];
@@ -156,6 +184,17 @@ static void go(struct fake *fake)
         flood_console();
     if (does(fake, "vlan-frame"))
         send_vlan_frame();
+    if (does(fake, "rogue-frame")) {
+        send_rogue_frame();
+        fake->gone = false; /* once more with the next tick: the gate may have been shut */
+    }
+    if (does(fake, "rogue-then-exit")) {
+        send_rogue_frame();
+        usleep(50 * 1000); /* its NAT has seen it by then */
+        shut_down(fake, "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
+    }
+    if (does(fake, "rogue-lines"))
+        report_rogues();
     while (does(fake, "flood-qmp"))
         event(fake, "RTC_CHANGE", "{\"offset\": 1}");
 }

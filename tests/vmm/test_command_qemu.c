@@ -99,6 +99,71 @@ static void without_a_disk_nothing_names_its_descriptor(void **state)
     }
 }
 
+static void a_direct_machine_has_a_tap_at_the_same_descriptor_and_else_the_same_command(void **state)
+{
+    (void)state;
+    struct command_qemu qemu = sound();
+    struct command datagrams;
+    struct command tap;
+    assert_int_equal(command_qemu_build(&qemu, &datagrams, NULL), 0);
+    qemu.net = COMMAND_NET_TAP;
+    assert_int_equal(command_qemu_build(&qemu, &tap, NULL), 0);
+    assert_int_equal(tap.count, datagrams.count);
+    size_t differ = 0;
+    for (size_t i = 0; i < tap.count; i++)
+        differ += strcmp(tap.argv[i], datagrams.argv[i]) != 0;
+    assert_int_equal(differ, 1);
+    assert_true(has_argument(&tap, "tap,id=net0,fd=3,vhost=off"));
+    assert_false(has_argument(&datagrams, "tap,id=net0,fd=3,vhost=off"));
+}
+
+/* Return: where the argument stands; fails the test when it is not there. */
+static size_t place_of(const struct command *command, const char *argument)
+{
+    for (size_t i = 0; i < command->count; i++)
+        if (strcmp(command->argv[i], argument) == 0)
+            return i;
+    fail_msg("not there: %s", argument);
+    return 0;
+}
+
+static void a_root_disk_is_the_first_and_stands_under_its_overlay_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format;
+        const char *base;
+    } table[] = {
+        {"raw", "{\"driver\":\"raw\",\"node-name\":\"base\",\"read-only\":true,"
+                "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/3\"}}"},
+        {"qcow2", "{\"driver\":\"qcow2\",\"node-name\":\"base\",\"read-only\":true,\"backing\":null,"
+                  "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/3\"}}"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct command_qemu qemu = sound();
+        struct command command;
+        qemu.base_format = table[i].format;
+        assert_int_equal(command_qemu_build(&qemu, &command, NULL), 0);
+        assert_true(has_argument(&command, "fd=10,set=3"));
+        assert_true(has_argument(&command, "fd=11,set=4"));
+        assert_true(has_argument(&command, table[i].base));
+        assert_true(has_argument(&command, "driver=qcow2,node-name=root,read-only=off,cache.no-flush=on,backing=base,"
+                                           "file.driver=file,file.filename=/dev/fdset/4"));
+        size_t root = place_of(&command, "virtio-blk-pci,drive=root");
+        assert_true(root < place_of(&command, "virtio-blk-pci,drive=seed"));
+        assert_true(root < place_of(&command, "virtio-blk-pci,drive=disk"));
+    }
+    static const char *const others[] = {"", "vmdk", "raw,file.filename=x", "RAW"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct command_qemu qemu = sound();
+        struct command command;
+        struct error err = {0};
+        qemu.base_format = others[i];
+        assert_int_equal(command_qemu_build(&qemu, &command, &err), -EINVAL);
+        assert_string_equal(err.field, "base_format");
+    }
+}
+
 static void kvm_gets_no_translation_cache(void **state)
 {
     (void)state;
@@ -278,6 +343,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_command_of_a_tcg_machine_with_a_disk_is_the_snapshot),
         cmocka_unit_test(without_a_disk_nothing_names_its_descriptor),
+        cmocka_unit_test(a_direct_machine_has_a_tap_at_the_same_descriptor_and_else_the_same_command),
+        cmocka_unit_test(a_root_disk_is_the_first_and_stands_under_its_overlay_alone),
         cmocka_unit_test(kvm_gets_no_translation_cache),
         cmocka_unit_test(the_same_values_give_the_same_arguments),
         cmocka_unit_test(values_that_could_become_options_are_refused),

@@ -74,12 +74,57 @@ static void the_ring_keeps_the_newest_bytes_at_every_boundary(void **state)
     }
 }
 
+/* All the complete lines of a text that comes in pieces of @piece bytes, joined by '|'. */
+static void join_lines(const char *text, size_t length, size_t piece, char *ret_joined)
+{
+    struct console_line line = {0};
+    *ret_joined = '\0';
+    for (size_t at = 0; at < length;) {
+        size_t left = length - at < piece ? length - at : piece;
+        size_t taken = console_line_feed(&line, (const uint8_t *)text + at, left);
+        assert_in_range(taken, 1, left);
+        at += taken;
+        if (line.ended && line.length > 0)
+            strcat(strcat(ret_joined, line.text), "|");
+    }
+}
+
+static void lines_are_the_same_however_they_are_cut(void **state)
+{
+    (void)state;
+    static const char text[] = "one\r\ntwo\n\n\rth\0ree\xff\n\nunfinished";
+    for (size_t piece = 1; piece <= sizeof text; piece++) {
+        char joined[256];
+        join_lines(text, sizeof text - 1, piece, joined);
+        assert_string_equal(joined, "one|two|three\xff|");
+    }
+}
+
+static void a_line_without_end_keeps_its_beginning(void **state)
+{
+    (void)state;
+    struct console_line line = {0};
+    memset(bytes, 'a', sizeof bytes);
+    for (int round = 0; round < 100; round++)
+        assert_int_equal(console_line_feed(&line, bytes, sizeof bytes), sizeof bytes);
+    assert_false(line.ended);
+    assert_int_equal(line.length, CONSOLE_LINE_BYTES - 1);
+    assert_int_equal(strlen(line.text), CONSOLE_LINE_BYTES - 1);
+    assert_int_equal(console_line_feed(&line, (const uint8_t *)"\nnext\n", 6), 1);
+    assert_true(line.ended);
+    assert_int_equal(console_line_feed(&line, (const uint8_t *)"next\n", 5), 5);
+    assert_string_equal(line.text, "next");
+    assert_int_equal(console_line_feed(&line, NULL, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_empty_console_has_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_reader_with_little_room_gets_the_newest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_ring_keeps_the_newest_bytes_at_every_boundary, set_up, tear_down),
+        cmocka_unit_test(lines_are_the_same_however_they_are_cut),
+        cmocka_unit_test(a_line_without_end_keeps_its_beginning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,22 @@ static void preparing_leaves_no_secret_in_memory_and_no_name_on_disk(void **stat
     machine_free(machine);
 }
 
+static void an_image_with_a_root_disk_gets_a_nameless_overlay_on_it(void **state)
+{
+    (void)state;
+    struct image_cache cache = {0};
+    fixture_image_with_disk(&world, "disk", 1024 * 1024);
+    struct machine *machine = create("disk");
+    if (machine_prepare(machine, &places, &cache) != 0)
+        fail_msg("%s", machine->prepare_error.message);
+    assert_true(machine->image.disk_fd >= 0);
+    assert_nameless(machine->overlay_fd, -1);
+    machine_release(machine, &places);
+    assert_int_equal(machine->overlay_fd, -1);
+    assert_int_equal(machine->image.disk_fd, -1);
+    machine_free(machine);
+}
+
 static void a_preparation_that_fails_wipes_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -142,6 +158,7 @@ int main(int argc, char **argv)
     program = argv[0];
     const struct CMUnitTest tests[] = {
         WITH_WORLD(preparing_leaves_no_secret_in_memory_and_no_name_on_disk),
+        WITH_WORLD(an_image_with_a_root_disk_gets_a_nameless_overlay_on_it),
         WITH_WORLD(a_preparation_that_fails_wipes_and_leaves_nothing),
         WITH_WORLD(a_cancelled_preparation_does_not_read_the_image),
         WITH_WORLD(removing_a_folder_follows_no_link),

@@ -12,57 +12,8 @@
 
 #include "base/scope.h"
 #include "tests/cmocka.h"
+#include "tests/vmm/seed_fixture.h"
 #include "vmm/volume.h"
-
-#define SSH_KEY "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMw+CPfOJvUZ3WmT/lolTdInY3P/tl+rsB3xrLYnQZ5c"
-
-/* A spec of fixed values: consumer 203.0.113.7:51900, tunnel addresses 10.77.0.1 and 10.77.0.2. */
-static struct vmm_spec *make_spec(void)
-{
-    struct vmm_spec *spec = calloc(1, sizeof *spec);
-    assert_non_null(spec);
-    snprintf(spec->id.text, sizeof spec->id.text, "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b");
-    snprintf(spec->ssh_user, sizeof spec->ssh_user, "root");
-    snprintf(spec->ssh_keys[0], sizeof spec->ssh_keys[0], SSH_KEY);
-    spec->ssh_key_count = 1;
-    spec->guest_mac = (struct nat_mac){{0x52, 0x54, 0x00, 0xab, 0xcd, 0xef}};
-    memset(spec->tunnel.private_key, 0x41, VMM_KEY_BYTES);
-    memset(spec->tunnel.preshared_key, 0x42, VMM_KEY_BYTES);
-    spec->tunnel.consumer_public_key[0] = 9;
-    spec->tunnel.consumer = (struct nat_endpoint){.ip = UINT32_C(0xCB007107), .port = 51900};
-    spec->tunnel.consumer_tunnel_ip = UINT32_C(0x0A4D0001);
-    spec->tunnel.vm_tunnel_ip = UINT32_C(0x0A4D0002);
-    return spec;
-}
-
-static void make_seed(const struct vmm_spec *spec, struct seed *ret_seed)
-{
-    struct error err = {0};
-    assert_int_equal(seed_documents(spec, ret_seed, &err), 0);
-}
-
-static json_t *tree_of(const struct seed_document *document)
-{
-    assert_int_equal(strlen(document->text), document->length);
-    assert_int_equal(document->text[document->length - 1], '\n');
-    const char *text = document->text;
-    if (strncmp(text, "#cloud-config\n", 14) == 0)
-        text += 14;
-    json_t *tree = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    assert_non_null(tree);
-    return tree;
-}
-
-static void assert_tree(const struct seed_document *document, const char *expected_text)
-{
-    json_t *tree = tree_of(document);
-    json_t *expected = json_loads(expected_text, 0, NULL);
-    assert_non_null(expected);
-    if (!json_equal(tree, expected))
-        fail_msg("got\n%s\nexpected\n%s", document->text, expected_text);
-    json_decref(tree);
-    json_decref(expected);
-}
 
 /* Text of a base64 string in the user-data. Owner: the caller. */
 static char *decode(const char *encoded, size_t length)
@@ -85,23 +36,23 @@ static char *tunnel_file(const json_t *user_data)
 static void meta_data_and_network_config_are_these_trees(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct seed seed;
-    make_seed(spec, &seed);
-    assert_tree(&seed.meta_data, "{\"instance-id\": \"0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b\","
-                                 " \"local-hostname\": \"vm-0190a1b2\", \"dsmode\": \"local\"}");
-    assert_tree(&seed.network_config,
-                "{\"version\": 2, \"ethernets\": {\"eth0\": {"
-                "\"match\": {\"macaddress\": \"52:54:00:ab:cd:ef\"}, \"set-name\": \"eth0\", \"dhcp4\": false,"
-                "\"mtu\": 1500, \"addresses\": [\"192.168.64.2/24\"],"
-                "\"routes\": [{\"to\": \"203.0.113.7/32\", \"via\": \"192.168.64.1\"}]}}}");
+    seed_make(spec, &seed);
+    seed_assert_tree(&seed.meta_data, "{\"instance-id\": \"0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b\","
+                                      " \"local-hostname\": \"vm-0190a1b2\", \"dsmode\": \"local\"}");
+    seed_assert_tree(&seed.network_config,
+                     "{\"version\": 2, \"ethernets\": {\"eth0\": {"
+                     "\"match\": {\"macaddress\": \"52:54:00:ab:cd:ef\"}, \"set-name\": \"eth0\", \"dhcp4\": false,"
+                     "\"mtu\": 1500, \"addresses\": [\"192.168.64.2/24\"],"
+                     "\"routes\": [{\"to\": \"203.0.113.7/32\", \"via\": \"192.168.64.1\"}]}}}");
     seed_done(&seed);
 }
 
 /* The two base64 texts are compared decoded, in tests of their own. */
 static void assert_user_data(const struct seed *seed, const char *users)
 {
-    json_t *tree = tree_of(&seed->user_data);
+    json_t *tree = seed_tree_of(&seed->user_data);
     json_t *bootcmd = json_array_get(json_array_get(json_object_get(tree, "bootcmd"), 0), 2);
     json_t *file = json_array_get(json_object_get(tree, "write_files"), 0);
     assert_true(json_is_string(bootcmd));
@@ -117,36 +68,36 @@ static void assert_user_data(const struct seed *seed, const char *users)
              "\"write_files\": [{\"path\": \"/etc/wireguard/wg0.conf\", \"permissions\": \"0600\","
              "\"encoding\": \"b64\", \"content\": \"Y\"}], \"runcmd\": [[\"wg-quick\", \"up\", \"wg0\"]]}",
              users);
-    assert_tree(&(struct seed_document){.text = text, .length = strlen(text)}, expected);
+    seed_assert_tree(&(struct seed_document){.text = text, .length = strlen(text)}, expected);
     json_decref(tree);
 }
 
 static void user_data_starts_with_its_mark_and_is_this_tree(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct seed seed;
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     assert_memory_equal(seed.user_data.text, "#cloud-config\n{\n  \"bootcmd\": [\n", 31);
     assert_user_data(&seed,
-                     "[{\"name\": \"root\", \"lock_passwd\": true, \"ssh_authorized_keys\": [\"" SSH_KEY "\"]}]");
+                     "[{\"name\": \"root\", \"lock_passwd\": true, \"ssh_authorized_keys\": [\"" SEED_SSH_KEY "\"]}]");
     seed_done(&seed);
 }
 
 static void a_user_other_than_root_has_a_shell_and_all_the_keys(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct seed seed;
     snprintf(spec->ssh_user, sizeof spec->ssh_user, "worker_1");
-    snprintf(spec->ssh_keys[1], sizeof spec->ssh_keys[1], SSH_KEY);
+    snprintf(spec->ssh_keys[1], sizeof spec->ssh_keys[1], SEED_SSH_KEY);
     spec->ssh_key_count = 2;
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     assert_user_data(&seed, "[{\"name\": \"worker_1\", \"lock_passwd\": true, \"shell\": \"/bin/sh\","
-                            "\"ssh_authorized_keys\": [\"" SSH_KEY "\", \"" SSH_KEY "\"]}]");
+                            "\"ssh_authorized_keys\": [\"" SEED_SSH_KEY "\", \"" SEED_SSH_KEY "\"]}]");
     seed_done(&seed);
     spec->ssh_key_count = 0;
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     assert_user_data(&seed, "[{\"name\": \"worker_1\", \"lock_passwd\": true, \"shell\": \"/bin/sh\"}]");
     seed_done(&seed);
 }
@@ -154,10 +105,10 @@ static void a_user_other_than_root_has_a_shell_and_all_the_keys(void **state)
 static void the_guest_firewall_lets_only_the_tunnel_through(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct seed seed;
-    make_seed(spec, &seed);
-    json_t *tree = tree_of(&seed.user_data);
+    seed_make(spec, &seed);
+    json_t *tree = seed_tree_of(&seed.user_data);
     const char *command = json_string_value(json_array_get(json_array_get(json_object_get(tree, "bootcmd"), 0), 2));
     static const char head[] = "echo ";
     static const char tail[] = " | base64 -d | iptables-restore";
@@ -185,14 +136,14 @@ static void the_guest_firewall_lets_only_the_tunnel_through(void **state)
 static void the_tunnel_file_is_what_wg_quick_reads(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     static const char *const preshared[] = {"", "PresharedKey = QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=\n"};
     for (int with = 0; with < 2; with++) {
         struct seed seed;
         char expected[1024];
         spec->tunnel.has_preshared_key = with == 1;
-        make_seed(spec, &seed);
-        json_t *tree = tree_of(&seed.user_data);
+        seed_make(spec, &seed);
+        json_t *tree = seed_tree_of(&seed.user_data);
         char *text SCOPED_FREE = tunnel_file(tree);
         snprintf(expected, sizeof expected,
                  "[Interface]\n"
@@ -215,13 +166,10 @@ static void the_tunnel_file_is_what_wg_quick_reads(void **state)
 }
 
 /* A guest without cloud-init reads the documents line by line. */
-static void no_string_needs_an_escape_and_each_item_has_a_line(void **state)
+static void assert_readable_line_by_line(const struct vmm_spec *spec)
 {
-    (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
     struct seed seed;
-    spec->tunnel.has_preshared_key = true;
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     const struct seed_document *documents[] = {&seed.meta_data, &seed.network_config, &seed.user_data};
     for (size_t i = 0; i < 3; i++) {
         assert_null(strchr(documents[i]->text, '\\'));
@@ -238,6 +186,18 @@ static void no_string_needs_an_escape_and_each_item_has_a_line(void **state)
     seed_done(&seed);
 }
 
+static void no_string_needs_an_escape_and_each_item_has_a_line(void **state)
+{
+    (void)state;
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
+    spec->tunnel.has_preshared_key = true;
+    spec->direct = true;
+    for (int isolation = VMM_BOOT_PREBUILT; isolation <= VMM_BOOT_ONLINE_INSTALL; isolation++) {
+        spec->boot_isolation = (enum vmm_boot_isolation)isolation;
+        assert_readable_line_by_line(spec);
+    }
+}
+
 static void assert_refused(const struct vmm_spec *spec, const char *field)
 {
     struct error err = {0};
@@ -252,7 +212,7 @@ static void hostile_users_ids_and_keys_are_refused(void **state)
     (void)state;
     static const char *const users[] = {"",    "Root", "0day", "-r", "a b",   "a:b",  "a\nb",    "a\"b",
                                         "a,b", "a#b",  "a/b",  "..", "$(id)", "a\\b", "\xc3\xa9"};
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     for (size_t i = 0; i < sizeof users / sizeof users[0]; i++) {
         snprintf(spec->ssh_user, sizeof spec->ssh_user, "%s", users[i]);
         assert_refused(spec, "ssh_user");
@@ -261,7 +221,7 @@ static void hostile_users_ids_and_keys_are_refused(void **state)
     assert_refused(spec, "ssh_user");
     snprintf(spec->ssh_user, sizeof spec->ssh_user, "root");
     static const char *const keys[] = {
-        "", "x", SSH_KEY " comment", (SSH_KEY "\nx"), "no-pty " SSH_KEY, "ssh-ed25519 AAAA"};
+        "", "x", SEED_SSH_KEY " comment", (SEED_SSH_KEY "\nx"), "no-pty " SEED_SSH_KEY, "ssh-ed25519 AAAA"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         snprintf(spec->ssh_keys[0], sizeof spec->ssh_keys[0], "%s", keys[i]);
         assert_refused(spec, "ssh_keys");
@@ -280,7 +240,7 @@ static void hostile_users_ids_and_keys_are_refused(void **state)
 static void values_that_make_no_tunnel_are_refused(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     spec->tunnel.consumer.port = 0;
     assert_refused(spec, "consumer");
     spec->tunnel.consumer = (struct nat_endpoint){.ip = 0, .port = 1};
@@ -292,6 +252,9 @@ static void values_that_make_no_tunnel_are_refused(void **state)
     spec->tunnel.consumer_public_key[0] = 1; /* of low order */
     assert_refused(spec, "consumer_public_key");
     spec->tunnel.consumer_public_key[0] = 9;
+    spec->boot_isolation = VMM_BOOT_ONLINE_INSTALL; /* and not direct */
+    assert_refused(spec, "boot_isolation");
+    spec->boot_isolation = VMM_BOOT_PREBUILT;
     spec->tunnel.vm_tunnel_ip = 0;
     assert_refused(spec, "vm_tunnel_ip");
 }
@@ -299,7 +262,7 @@ static void values_that_make_no_tunnel_are_refused(void **state)
 static void the_largest_spec_still_fits(void **state)
 {
     (void)state;
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct seed seed;
     uint8_t blob[759] = {0, 0, 0, 7, 's', 's', 'h', '-', 'r', 's', 'a', 0, 0, 744 / 256, 744 % 256};
     for (size_t i = 0; i < VMM_SSH_KEYS_MAX; i++) {
@@ -312,7 +275,7 @@ static void the_largest_spec_still_fits(void **state)
     spec->tunnel.has_preshared_key = true;
     spec->tunnel.consumer = (struct nat_endpoint){.ip = UINT32_C(0xDFFFFFFE), .port = 65535};
     spec->tunnel.vm_tunnel_ip = UINT32_C(0xDFFFFFFE);
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     assert_true(seed.user_data.length > 16 * 1000);
     seed_done(&seed);
 }
@@ -345,12 +308,12 @@ static void the_volume_holds_the_documents_and_only_its_owner_may_read_it(void *
     char folder[] = "/tmp/test_seed.XXXXXX";
     assert_non_null(mkdtemp(folder));
     int directory SCOPED_FD = open(folder, O_RDONLY | O_DIRECTORY);
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct error err = {0};
     struct stat found;
     int fd SCOPED_FD = -1;
     mode_t before = umask(0);
-    assert_int_equal(seed_write(directory, "seed.iso", spec, &fd, &err), 0);
+    assert_int_equal(seed_write(directory, "seed.iso", spec, NULL, &fd, &err), 0);
     umask(before);
     assert_int_equal(fstat(fd, &found), 0);
     assert_int_equal(found.st_mode & 07777, 0600);
@@ -361,7 +324,7 @@ static void the_volume_holds_the_documents_and_only_its_owner_may_read_it(void *
     assert_int_equal(pread(fd, volume, (size_t)found.st_size, 0), found.st_size);
     assert_memory_equal(volume + VOLUME_ID_OFFSET, "CIDATA  ", 8);
     struct seed seed;
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     assert_document(volume, "META", &seed.meta_data);
     assert_document(volume, "NETWORK", &seed.network_config);
     assert_document(volume, "USER", &seed.user_data);
@@ -376,18 +339,18 @@ static void a_volume_is_never_written_over_a_file_or_through_a_link(void **state
     char folder[] = "/tmp/test_seed.XXXXXX";
     assert_non_null(mkdtemp(folder));
     int directory SCOPED_FD = open(folder, O_RDONLY | O_DIRECTORY);
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     struct error err = {0};
     int fd = -1;
     assert_int_equal(symlinkat("target", directory, "link"), 0);
     close(openat(directory, "file", O_WRONLY | O_CREAT, 0600));
-    assert_int_equal(seed_write(directory, "link", spec, &fd, &err), -EEXIST);
-    assert_int_equal(seed_write(directory, "file", spec, &fd, &err), -EEXIST);
-    assert_int_equal(seed_write(directory, "no/such", spec, &fd, &err), -ENOENT);
+    assert_int_equal(seed_write(directory, "link", spec, NULL, &fd, &err), -EEXIST);
+    assert_int_equal(seed_write(directory, "file", spec, NULL, &fd, &err), -EEXIST);
+    assert_int_equal(seed_write(directory, "no/such", spec, NULL, &fd, &err), -ENOENT);
     assert_int_equal(fd, -1);
     assert_int_equal(faccessat(directory, "target", F_OK, 0), -1);
     spec->tunnel.consumer.port = 0;
-    assert_int_equal(seed_write(directory, "refused", spec, &fd, &err), -EINVAL);
+    assert_int_equal(seed_write(directory, "refused", spec, NULL, &fd, &err), -EINVAL);
     assert_int_equal(unlinkat(directory, "link", 0), 0);
     assert_int_equal(unlinkat(directory, "file", 0), 0);
     assert_int_equal(rmdir(folder), 0); /* so nothing else was left */
@@ -399,8 +362,8 @@ static void seed_done_takes_what_is_not_there(void **state)
     struct seed seed = {0};
     seed_done(NULL);
     seed_done(&seed);
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
-    make_seed(spec, &seed);
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
+    seed_make(spec, &seed);
     seed_done(&seed);
     assert_null(seed.user_data.text);
     assert_int_equal(seed.user_data.length, 0);
@@ -435,8 +398,8 @@ static size_t count_in_heap(const uint8_t *inverted, size_t length)
 static void invert_spellings(const struct vmm_spec *spec, uint8_t ret_plain[static 40], uint8_t ret_within[static 40])
 {
     struct seed seed;
-    make_seed(spec, &seed);
-    json_t *tree = tree_of(&seed.user_data);
+    seed_make(spec, &seed);
+    json_t *tree = seed_tree_of(&seed.user_data);
     char *text SCOPED_FREE = tunnel_file(tree);
     const json_t *file = json_array_get(json_object_get(tree, "write_files"), 0);
     char *content = (char *)json_string_value(json_object_get(file, "content"));
@@ -461,7 +424,7 @@ static void the_private_key_does_not_stay_in_memory(void **state)
     skip();
 #endif
 #endif
-    struct vmm_spec *spec SCOPED_FREE = make_spec();
+    struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     uint8_t plain[40];
     uint8_t within[40];
     randombytes_buf(spec->tunnel.private_key, VMM_KEY_BYTES);
@@ -470,14 +433,14 @@ static void the_private_key_does_not_stay_in_memory(void **state)
     assert_non_null(mkdtemp(folder));
     int directory SCOPED_FD = open(folder, O_RDONLY | O_DIRECTORY);
     int fd SCOPED_FD = -1;
-    assert_int_equal(seed_write(directory, "seed.iso", spec, &fd, NULL), 0);
+    assert_int_equal(seed_write(directory, "seed.iso", spec, NULL, &fd, NULL), 0);
     assert_int_equal(unlinkat(directory, "seed.iso", 0), 0);
     assert_int_equal(rmdir(folder), 0);
     assert_int_equal(count_in_heap(plain, sizeof plain), 0);
     assert_int_equal(count_in_heap(within, sizeof within), 0);
     /* The search can find: while the documents stand, the key does. */
     struct seed seed;
-    make_seed(spec, &seed);
+    seed_make(spec, &seed);
     char *copy SCOPED_FREE = strdup(seed.user_data.text);
     if (access("/proc/self/maps", R_OK) == 0)
         assert_true(count_in_heap(within, sizeof within) > 0);

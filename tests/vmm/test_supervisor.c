@@ -31,31 +31,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct fixture_event await_end(const struct id *id, enum vmm_end end)
-{
-    struct fixture_event ended = fixture_await(&world, id, VMM_EVENT_ENDED);
-    if (ended.event.end != end)
-        fail_msg("ended with %s, not %s: %s", vmm_end_name(ended.event.end), vmm_end_name(end), ended.detail);
-    assert_int_equal(fixture_count(&world, id, VMM_EVENT_STOPPING), 1);
-    assert_int_equal(fixture_await(&world, id, VMM_EVENT_STOPPING).event.end, end);
-    char name[64];
-    char path[256];
-    snprintf(name, sizeof name, "run/machines/%s", id->text);
-    assert_int_equal(access(fixture_path(&world, name, path), F_OK), -1);
-    uint8_t byte;
-    struct nat_stats stats;
-    assert_int_equal(vmm_read_console(world.vmm, id, &byte, 1, NULL), -ENOENT);
-    assert_int_equal(vmm_read_stats(world.vmm, id, &stats), -ENOENT);
-    return ended;
-}
-
 /* Run a machine, let its hypervisor do @word, and see how it ends. */
 static struct fixture_event run_to_end(const char *word, enum vmm_end end)
 {
     fixture_open(&world);
     struct id id = fixture_run(&world, word);
     fixture_act(&world);
-    return await_end(&id, end);
+    return fixture_await_end(&world, &id, end);
 }
 
 static void a_machine_runs_in_order_and_powers_down_when_asked(void **state)
@@ -78,7 +60,7 @@ static void a_machine_runs_in_order_and_powers_down_when_asked(void **state)
     assert_int_equal(vmm_read_stats(world.vmm, &id, &stats), 0);
     assert_int_equal(stats.policy_generation, 1);
     assert_int_equal(vmm_stop(world.vmm, &id), 0);
-    struct fixture_event ended = await_end(&id, VMM_END_ASKED);
+    struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(ended.event.exit_code, 0);
     assert_int_equal(ended.event.signal, 0);
     assert_string_equal(ended.console, "fake guest\n");
@@ -92,7 +74,7 @@ static void the_hypervisor_has_its_descriptors_and_nothing_else(void **state)
     struct id id = fixture_run(&world, "show");
     unsetenv("OMERTAD_CANARY");
     vmm_stop(world.vmm, &id);
-    struct fixture_event ended = await_end(&id, VMM_END_ASKED);
+    struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_non_null(strstr(ended.console, "fds: 0 1 2 3 4 5 6 7 8 9\n"));
     assert_non_null(strstr(ended.console, "environment: PATH=/usr/bin:/bin LANG=C\n"));
 }
@@ -116,7 +98,7 @@ static void the_console_can_be_read_while_the_machine_runs(void **state)
     assert_int_equal(offset, printed - sizeof bytes);
     assert_memory_equal(bytes + sizeof bytes - 8, "xthe end", 8);
     vmm_stop(world.vmm, &id);
-    assert_int_equal(await_end(&id, VMM_END_ASKED).event.console_bytes, VMM_CONSOLE_BYTES);
+    assert_int_equal(fixture_await_end(&world, &id, VMM_END_ASKED).event.console_bytes, VMM_CONSOLE_BYTES);
 }
 
 static void a_violation_is_passed_up_with_wall_time(void **state)
@@ -127,10 +109,10 @@ static void a_violation_is_passed_up_with_wall_time(void **state)
     struct id id = fixture_run(&world, "vlan-frame");
     fixture_act(&world);
     struct fixture_event violation = fixture_await(&world, &id, VMM_EVENT_VIOLATION);
-    assert_int_equal(violation.reason, NAT_REASON_VLAN);
+    assert_int_equal(violation.violation.reason, NAT_REASON_VLAN);
     assert_in_range(violation.event.at_ms, before_ms - 1000, clock_wall_ms() + 1000);
     vmm_stop(world.vmm, &id);
-    await_end(&id, VMM_END_ASKED);
+    fixture_await_end(&world, &id, VMM_END_ASKED);
 }
 
 static void a_guest_that_powers_off_ends_its_machine(void **state)
@@ -219,7 +201,7 @@ static void a_guest_that_ignores_powerdown_is_quit(void **state)
     fixture_open(&world);
     struct id id = fixture_run(&world, "ignore-powerdown");
     vmm_stop(world.vmm, &id);
-    assert_int_equal(await_end(&id, VMM_END_ASKED).event.exit_code, 0);
+    assert_int_equal(fixture_await_end(&world, &id, VMM_END_ASKED).event.exit_code, 0);
 }
 
 static void a_frozen_or_deaf_hypervisor_is_killed_at_last(void **state)
@@ -232,8 +214,8 @@ static void a_frozen_or_deaf_hypervisor_is_killed_at_last(void **state)
     fixture_act(&world);
     vmm_stop(world.vmm, &deaf);
     vmm_stop(world.vmm, &frozen);
-    assert_int_equal(await_end(&deaf, VMM_END_ASKED).event.signal, SIGKILL);
-    await_end(&frozen, VMM_END_ASKED); /* it may have obeyed before it froze */
+    assert_int_equal(fixture_await_end(&world, &deaf, VMM_END_ASKED).event.signal, SIGKILL);
+    fixture_await_end(&world, &frozen, VMM_END_ASKED); /* it may have obeyed before it froze */
 }
 
 static void a_hypervisor_that_exits_before_qmp_did_not_start(void **state)
@@ -241,7 +223,7 @@ static void a_hypervisor_that_exits_before_qmp_did_not_start(void **state)
     (void)state;
     fixture_open(&world);
     struct id id = fixture_start(&world, "exit-at-once");
-    struct fixture_event ended = await_end(&id, VMM_END_START_FAILED);
+    struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_START_FAILED);
     assert_int_equal(ended.event.exit_code, 1);
     assert_string_equal(ended.detail, "the hypervisor exited with code 1: fake: no such machine");
     assert_int_equal(fixture_count(&world, &id, VMM_EVENT_RUNNING), 0);
@@ -253,7 +235,7 @@ static void a_hypervisor_that_never_answers_times_out(void **state)
     world.config.start_timeout_ms = 100;
     fixture_open(&world);
     struct id id = fixture_start(&world, "mute");
-    assert_int_equal(await_end(&id, VMM_END_START_TIMEOUT).event.signal, SIGKILL);
+    assert_int_equal(fixture_await_end(&world, &id, VMM_END_START_TIMEOUT).event.signal, SIGKILL);
 }
 
 static void an_image_that_is_not_there_is_rejected(void **state)
@@ -264,7 +246,7 @@ static void an_image_that_is_not_there_is_rejected(void **state)
     fixture_spec(&world, "obedient", &spec);
     snprintf(spec.image, sizeof spec.image, "nowhere");
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
-    await_end(&spec.id, VMM_END_IMAGE_REJECTED);
+    fixture_await_end(&world, &spec.id, VMM_END_IMAGE_REJECTED);
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_PREPARED), 0);
 }
 
@@ -277,7 +259,7 @@ static void an_image_that_was_changed_is_rejected(void **state)
     fixture_spec(&world, "obedient", &spec);
     assert_int_equal(truncate(fixture_path(&world, "images/obedient/kernel", path), 3), 0);
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
-    await_end(&spec.id, VMM_END_IMAGE_REJECTED);
+    fixture_await_end(&world, &spec.id, VMM_END_IMAGE_REJECTED);
 }
 
 static void a_policy_that_cannot_be_enforced_ends_the_machine(void **state)
@@ -288,7 +270,7 @@ static void a_policy_that_cannot_be_enforced_ends_the_machine(void **state)
     fixture_spec(&world, "obedient", &spec);
     spec.tunnel.consumer.ip = 0x7F000001; /* loopback is never allowed */
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
-    await_end(&spec.id, VMM_END_FILTER_FAILED);
+    fixture_await_end(&world, &spec.id, VMM_END_FILTER_FAILED);
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_RUNNING), 0);
 }
 
@@ -300,7 +282,7 @@ static void a_machine_past_its_deadline_ends(void **state)
     fixture_spec(&world, "obedient", &spec);
     spec.deadline_ms = clock_monotonic_ms() + 200;
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
-    await_end(&spec.id, VMM_END_DEADLINE);
+    fixture_await_end(&world, &spec.id, VMM_END_DEADLINE);
 }
 
 static void a_stop_right_after_the_start_works_at_any_instant(void **state)
@@ -312,7 +294,7 @@ static void a_stop_right_after_the_start_works_at_any_instant(void **state)
         usleep((useconds_t)(delay * delay * 250));
         vmm_stop(world.vmm, &id);
         vmm_stop(world.vmm, &id);
-        await_end(&id, VMM_END_ASKED);
+        fixture_await_end(&world, &id, VMM_END_ASKED);
     }
 }
 
@@ -328,11 +310,11 @@ static void machines_do_not_disturb_each_other(void **state)
         fixture_await(&world, &ids[at], VMM_EVENT_RUNNING);
     fixture_act(&world);
     for (size_t at = 1; at < MACHINES; at += 2)
-        await_end(&ids[at], VMM_END_HYPERVISOR_CRASH);
+        fixture_await_end(&world, &ids[at], VMM_END_HYPERVISOR_CRASH);
     for (size_t at = 0; at < MACHINES; at += 2) {
         assert_int_equal(fixture_count(&world, &ids[at], VMM_EVENT_STOPPING), 0);
         vmm_stop(world.vmm, &ids[at]);
-        await_end(&ids[at], VMM_END_ASKED);
+        fixture_await_end(&world, &ids[at], VMM_END_ASKED);
     }
 }
 
@@ -372,7 +354,7 @@ static void a_silent_kvm_is_replaced_by_tcg(void **state)
     assert_int_equal(vmm_probe_accel(&world.config, false, &accel, NULL), 0);
     assert_string_equal(accel.name, "tcg"); /* and so for the next daemon */
     vmm_stop(world.vmm, &id);
-    await_end(&id, VMM_END_ASKED);
+    fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(fixture_count(&world, &id, VMM_EVENT_NOTICE), 1);
 }
 

@@ -221,6 +221,90 @@ static void the_secret_does_not_stay_in_memory(void **state)
     munmap(bytes, LENGTH);
 }
 
+static int file_of(const void *bytes, size_t length)
+{
+    int fd = scratch_file();
+    assert_int_equal(pwrite(fd, bytes, length, 0), length);
+    return fd;
+}
+
+/* A file's record in the folder that a record of the root leads to. No record stands across two sectors. */
+static const uint8_t *record_in(const struct image *image, const uint8_t *folder, const char *name)
+{
+    const uint8_t *begin = image->bytes + le32(folder + 2) * SECTOR;
+    for (size_t at = 0; at < le32(folder + 10);) {
+        const uint8_t *record = begin + at;
+        if (record[0] == 0) {
+            at += SECTOR - at % SECTOR;
+            continue;
+        }
+        if (record[32] >= strlen(name) && memcmp(record + 33, name, strlen(name)) == 0)
+            return record;
+        at += record[0];
+    }
+    return NULL;
+}
+
+static void files_are_read_from_descriptors_into_a_folder(void **state)
+{
+    (void)state;
+    enum { LARGE = 3 * 1024 * 1024 + 5, FILES = VOLUME_FILES_MAX };
+    uint8_t *large SCOPED_FREE = malloc(LARGE);
+    fill(large, LARGE);
+    char names[FILES][8];
+    struct volume_file files[FILES] = {{.name = "user-data", .bytes = large, .length = 40, .secret = true}};
+    for (size_t i = 1; i < FILES; i++) {
+        snprintf(names[i], sizeof names[i], "%02u.deb", (unsigned)i);
+        size_t length = i == 1 ? LARGE : 1000 + i;
+        files[i] = (struct volume_file){
+            .folder = "packages", .name = names[i], .fd = file_of(large + (LARGE - length), length), .length = length};
+        assert_int_equal(lseek(files[i].fd, 7, SEEK_SET), 7); /* where it stands does not matter */
+    }
+    struct image image;
+    image_open(&image, "CIDATA", files, FILES);
+    const uint8_t *folder = find_record(&image, 16, "PACKAGES", 8);
+    assert_non_null(folder);
+    assert_content(&image, find_record(&image, 16, "USER", 4), &files[0]);
+    for (size_t i = 1; i < FILES; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "%02u.DEB", (unsigned)i);
+        struct volume_file expected = files[i];
+        expected.bytes = large + (LARGE - files[i].length);
+        assert_content(&image, record_in(&image, folder, name), &expected);
+        assert_int_equal(lseek(files[i].fd, 0, SEEK_CUR), 7);
+        close(files[i].fd);
+    }
+    image_close(&image);
+}
+
+static void two_files_of_the_same_contents_stay_two(void **state)
+{
+    (void)state;
+    int fd SCOPED_FD = file_of("same", 4);
+    const struct volume_file files[] = {{.name = "one", .fd = fd, .length = 4}, {.name = "two", .fd = fd, .length = 4}};
+    struct image image;
+    image_open(&image, "CIDATA", files, 2);
+    assert_non_null(find_record(&image, 16, "ONE", 3));
+    assert_non_null(find_record(&image, 16, "TWO", 3));
+    image_close(&image);
+}
+
+static void a_file_that_became_shorter_or_cannot_be_read_is_an_error(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    uint8_t bytes[5000] = {1};
+    int shorter SCOPED_FD = file_of(bytes, 4999);
+    int closed SCOPED_FD = open("/dev/null", O_WRONLY);
+    int fd SCOPED_FD = scratch_file();
+    const struct volume_file files[] = {{.name = "a", .fd = shorter, .length = sizeof bytes},
+                                        {.name = "a", .fd = closed, .length = 1}};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(volume_write(fd, "CIDATA", &files[i], 1, &err), -EIO);
+        assert_string_equal(err.message, "seed volume: a file could not be read as a whole");
+    }
+}
+
 static void what_does_not_fit_is_refused(void **state)
 {
     (void)state;
@@ -239,6 +323,11 @@ static void what_does_not_fit_is_refused(void **state)
         {.name = "a", .bytes = bytes, .length = 0},
         {.name = "a", .bytes = bytes, .length = VOLUME_FILE_BYTES + 1},
         {.name = "a", .bytes = bytes, .length = 31, .secret = true},
+        {.name = "a", .fd = 0, .length = 40, .secret = true},
+        {.name = "a", .fd = 0, .length = VOLUME_BYTES_MAX + 1},
+        {.name = "a", .folder = "..", .bytes = bytes, .length = 1},
+        {.name = "a", .folder = "b/c", .bytes = bytes, .length = 1},
+        {.name = "a", .folder = "", .bytes = bytes, .length = 1},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(volume_write(fd, "CIDATA", &bad[i], 1, NULL), -EINVAL);
@@ -302,7 +391,11 @@ int main(void)
         cmocka_unit_test(a_secret_of_any_length_arrives_and_stands_there_once),
         cmocka_unit_test(two_secrets_do_not_get_mixed_up),
         cmocka_unit_test(the_secret_does_not_stay_in_memory),
+        cmocka_unit_test(files_are_read_from_descriptors_into_a_folder),
+        cmocka_unit_test(two_files_of_the_same_contents_stay_two),
+        cmocka_unit_test(a_file_that_became_shorter_or_cannot_be_read_is_an_error),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(a_file_that_cannot_be_written_is_an_error_and_no_hang),
         cmocka_unit_test(a_file_that_cannot_be_written_is_an_error_and_no_hang),
         cmocka_unit_test(xorriso_finds_the_same_files),
     };

@@ -28,7 +28,9 @@ static void on_event(void *context, const struct vmm_event *event)
     if (length > 0)
         memcpy(kept.console, event->console + event->console_bytes - length, length);
     if (event->violation != NULL)
-        kept.reason = event->violation->reason;
+        kept.violation = *event->violation;
+    if (event->guest_report != NULL)
+        kept.guest_report = *event->guest_report;
     pthread_mutex_lock(&fixture->lock);
     if (fixture->count < FIXTURE_EVENTS_MAX)
         fixture->events[fixture->count++] = kept;
@@ -66,11 +68,11 @@ static void format_digest(const char *text, char ret_hex[static 65])
 }
 
 /* An image whose only difference is its kernel command line, which the fake hypervisor reads. */
-static void make_image(const struct vmm_fixture *fixture, const char *word)
+static void make_image(const struct vmm_fixture *fixture, const char *word, const char *disk)
 {
     char folder[128];
     char path[192];
-    char manifest[1024];
+    char manifest[2048];
     char kernel_digest[65];
     char initrd_digest[65];
     snprintf(folder, sizeof folder, "%s/images/%s", fixture->root, word);
@@ -85,11 +87,31 @@ static void make_image(const struct vmm_fixture *fixture, const char *word)
     snprintf(manifest, sizeof manifest,
              "{\"name\": \"%s\", \"description\": \"a fake\", \"architecture\": \"x86_64\", \"boot\": \"kernel\","
              "\"kernel\": {\"file\": \"kernel\", \"sha256\": \"%s\", \"bytes\": %zu},"
-             "\"initrd\": {\"file\": \"initrd\", \"sha256\": \"%s\", \"bytes\": %zu},"
+             "\"initrd\": {\"file\": \"initrd\", \"sha256\": \"%s\", \"bytes\": %zu},%s"
              "\"command_line\": \"fake=%s go=%s\", \"min_memory_mib\": 16, \"ready_line\": \"ready\"}",
-             word, kernel_digest, strlen(kernel), initrd_digest, strlen(initrd), word, fixture->go);
+             word, kernel_digest, strlen(kernel), initrd_digest, strlen(initrd), disk, word, fixture->go);
     snprintf(path, sizeof path, "%s/manifest.json", folder);
     write_file(path, manifest);
+}
+
+void fixture_image_with_disk(const struct vmm_fixture *fixture, const char *word, size_t bytes)
+{
+    char path[192];
+    char hex[65];
+    char disk[256];
+    unsigned char digest[crypto_hash_sha256_BYTES];
+    unsigned char *zeros = calloc(1, bytes);
+    assert_non_null(zeros);
+    crypto_hash_sha256(digest, zeros, bytes);
+    free(zeros);
+    sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+    snprintf(disk, sizeof disk,
+             "\"disk\": {\"file\": \"disk.raw\", \"format\": \"raw\", \"sha256\": \"%s\", \"bytes\": %zu},", hex,
+             bytes);
+    make_image(fixture, word, disk);
+    snprintf(path, sizeof path, "%s/images/%s/disk.raw", fixture->root, word);
+    write_file(path, "");
+    assert_int_equal(truncate(path, (off_t)bytes), 0);
 }
 
 void fixture_init(struct vmm_fixture *fixture, const char *program)
@@ -148,13 +170,12 @@ void fixture_done(struct vmm_fixture *fixture)
 
 void fixture_spec(const struct vmm_fixture *fixture, const char *word, struct vmm_spec *ret_spec)
 {
-    make_image(fixture, word);
+    make_image(fixture, word, "");
     *ret_spec = (struct vmm_spec){.id = id_new(),
                                   .vcpus = 1,
                                   .memory_mib = 128,
                                   .disk_mib = 64,
-                                  .mode = NAT_MODE_FILTERED,
-                                  .policy_generation = 1,
+                                  .policy = {.mode = NAT_MODE_FILTERED, .generation = 1},
                                   .guest_mac = {{0x02, 0, 0, 0, 0, 2}},
                                   .ssh_user = "omerta",
                                   .ssh_key_count = 1};
@@ -234,4 +255,22 @@ struct fixture_event fixture_await(struct vmm_fixture *fixture, const struct id 
     if (!known)
         fail_msg("event %d did not come", (int)kind);
     return found;
+}
+
+struct fixture_event fixture_await_end(struct vmm_fixture *fixture, const struct id *id, enum vmm_end end)
+{
+    struct fixture_event ended = fixture_await(fixture, id, VMM_EVENT_ENDED);
+    if (ended.event.end != end)
+        fail_msg("ended with %s, not %s: %s", vmm_end_name(ended.event.end), vmm_end_name(end), ended.detail);
+    assert_int_equal(fixture_count(fixture, id, VMM_EVENT_STOPPING), 1);
+    assert_int_equal(fixture_await(fixture, id, VMM_EVENT_STOPPING).event.end, end);
+    char name[64];
+    char path[256];
+    snprintf(name, sizeof name, "run/machines/%s", id->text);
+    assert_int_equal(access(fixture_path(fixture, name, path), F_OK), -1);
+    uint8_t byte;
+    struct nat_stats stats;
+    assert_int_equal(vmm_read_console(fixture->vmm, id, &byte, 1, NULL), -ENOENT);
+    assert_int_equal(vmm_read_stats(fixture->vmm, id, &stats), -ENOENT);
+    return ended;
 }

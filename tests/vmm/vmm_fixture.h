@@ -9,7 +9,7 @@
 #include "vmm/vmm.h"
 
 enum vmm_fixture_limits {
-    FIXTURE_EVENTS_MAX = 512,
+    FIXTURE_EVENTS_MAX = 2048,
     FIXTURE_CONSOLE_BYTES = 1024,
     FIXTURE_WAIT_MS = 20000, /* a sanitizer on a busy machine is slow; a test that works never waits so long */
 };
@@ -20,7 +20,8 @@ struct fixture_event {
     char detail[VMM_DETAIL_BYTES];
     char accelerator[8];
     char console[FIXTURE_CONSOLE_BYTES]; /* the newest bytes, terminated */
-    enum nat_reason reason;
+    struct nat_violation violation;
+    struct vmm_guest_report guest_report;
 };
 
 /** struct vmm_fixture - Owner: the test. */
@@ -49,6 +50,9 @@ void fixture_done(struct vmm_fixture *fixture);
 /** fixture_spec() - A machine whose fake hypervisor does @word. Thread: the test's */
 void fixture_spec(const struct vmm_fixture *fixture, const char *word, struct vmm_spec *ret_spec);
 
+/** fixture_image_with_disk() - Make an image that has a root disk of zeros. Thread: the test's */
+void fixture_image_with_disk(const struct vmm_fixture *fixture, const char *word, size_t bytes);
+
 /** fixture_start() - Start such a machine. Thread: the test's */
 struct id fixture_start(struct vmm_fixture *fixture, const char *word);
 
@@ -60,6 +64,10 @@ void fixture_act(const struct vmm_fixture *fixture);
 
 /** fixture_await() - Wait for a machine's first event of a kind; fails the test when it does not come. Thread: the test's */
 struct fixture_event fixture_await(struct vmm_fixture *fixture, const struct id *id, enum vmm_event_kind kind);
+
+/** fixture_await_end() - Wait until a machine has ended; fails the test unless it ended so and nothing is left.
+ *  Thread: the test's */
+struct fixture_event fixture_await_end(struct vmm_fixture *fixture, const struct id *id, enum vmm_end end);
 
 /** fixture_count() - How many events of a kind a machine has had so far. Thread: the test's */
 size_t fixture_count(struct vmm_fixture *fixture, const struct id *id, enum vmm_event_kind kind);
