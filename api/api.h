@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "api/config.h"
+#include "api/direct_check.h"
 #include "api/lease_service.h"
 #include "base/log.h"
 #include "store/store.h"
@@ -22,6 +23,7 @@ struct api {
     const struct log *log;
     struct store *store;
     struct lease_service *service;
+    struct direct_check *direct;
     atomic_flag verifying;
     uint64_t started_ms;
 };

@@ -20,4 +20,7 @@ int command_image(int argc, char **argv);
 /** command_nat() - Run one NAT by itself. Thread: main */
 int command_nat(int argc, char **argv);
 
+/** command_launch() - Become pasta, then a hypervisor; started by vmm alone. Thread: main */
+int command_launch(int argc, char **argv);
+
 #endif

@@ -11,14 +11,17 @@
 #include <unistd.h>
 
 #include "api/command.h"
+#include "api/machines.h"
 #include "api/options.h"
+#include "api/packages.h"
 #include "base/scope.h"
 #include "vmm/vmm.h"
 
 static const char usage[] =
     "usage: omertad doctor [--json] [--config FILE] [--data DIR] [--runtime DIR] [--images DIR] [--listen ADDR:PORT]\n"
     "\n"
-    "Checks the hypervisor, the accelerator, guest images, folders and the port. Changes nothing but its cache.\n"
+    "Checks the hypervisor, the accelerator, direct mode, guest images, folders and the port. Changes nothing but its "
+    "cache.\n"
     "Exit code: 0 the daemon can serve, 1 something has failed, 2 the command line or the configuration is wrong.\n";
 
 enum {
@@ -112,16 +115,7 @@ static void check_hypervisor(struct report *report, const struct config *config)
 
     struct vmm_accel accel;
     struct error err = {0};
-    const struct vmm_config machines = {
-        .image_dir = config->paths.images,
-        .runtime_dir = config->paths.runtime,
-        .cache_dir = config->paths.data,
-        .qemu = config->hypervisor.qemu,
-        .kvm_device = config->hypervisor.kvm_device,
-        .boot_watchdog_ms = config->hypervisor.boot_watchdog_ms,
-        .start_timeout_ms = config->hypervisor.start_timeout_ms,
-        .powerdown_ms = config->hypervisor.powerdown_ms,
-    };
+    const struct vmm_config machines = machines_config(config);
     if (vmm_probe_accel(&machines, true, &accel, &err) < 0)
         find(report, LEVEL_FAIL, "accelerator", NULL, "the probe could not run: %s", err.message);
     else if (strcmp(accel.name, "kvm") == 0)
@@ -129,6 +123,35 @@ static void check_hypervisor(struct report *report, const struct config *config)
     else
         find(report, LEVEL_WARN, "accelerator", mend_accel(config), "%s: %s; machines run ten times slower without KVM",
              accel.name, accel.reason);
+}
+
+/* ---- modes ----------------------------------------------------------------------------------------------------- */
+
+static void check_direct(struct report *report, const struct config *config)
+{
+    struct error err = {0};
+    bool offered = config->network.mode == MODE_DIRECT || config->network.allow_mode_override;
+    if (vmm_direct_check(&err) == 0)
+        find(report, LEVEL_OK, "direct", NULL, "leases in direct mode are possible%s",
+             offered ? "" : ", though the configuration does not offer it");
+    else if (config->network.mode == MODE_DIRECT)
+        find(report, LEVEL_FAIL, "direct", NULL, "direct is the configuration's mode, and cannot be done: %s",
+             err.message);
+    else
+        find(report, offered ? LEVEL_WARN : LEVEL_OK, "direct", NULL, "leases in direct mode are refused: %s",
+             err.message);
+}
+
+static void check_packages(struct report *report, const struct config *config)
+{
+    struct error err = {0};
+    if (config->paths.packages[0] == '\0')
+        return;
+    if (packages_check(config->paths.packages, &err) < 0)
+        find(report, LEVEL_WARN, "packages", NULL, "leases with offline packages are refused: %s: %s",
+             config->paths.packages, err.message);
+    else
+        find(report, LEVEL_OK, "packages", NULL, "%s", config->paths.packages);
 }
 
 /* ---- images ---------------------------------------------------------------------------------------------------- */
@@ -232,6 +255,8 @@ int command_doctor(int argc, char **argv)
     find(&report, LEVEL_OK, "config", NULL, "%s", config.file[0] == '\0' ? "defaults; no file" : config.file);
     check_user(&report);
     check_hypervisor(&report, &config);
+    check_direct(&report, &config);
+    check_packages(&report, &config);
     check_images(&report, config.paths.images);
     check_dir(&report, "data", config.paths.data);
     check_dir(&report, "runtime", config.paths.runtime);

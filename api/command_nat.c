@@ -1,7 +1,6 @@
 /* `omertad nat`: one NAT in the foreground for a VM that somebody else runs. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,197 +14,16 @@
 #include <unistd.h>
 
 #include "api/command.h"
+#include "api/nat_options.h"
 #include "base/clock.h"
 #include "base/scope.h"
 #include "nat/nat.h"
+#include "vmm/vmm.h"
 
 enum {
+    ENDED_BY_VIOLATION = 3,   /* exit code */
     REPORT_LINE_BYTES = 4096, /* the longest, with all counters at their largest, is below 1,500 */
 };
-
-static const char usage[] =
-    "usage: omertad nat (--listen PATH [--peer PATH] | --fd N) --mode filtered --allow IP:PORT [--allow ...]\n"
-    "                   [options]\n"
-    "\n"
-    "Carries the frames of one VM that somebody else runs (vfkit, krunkit, QEMU): answers its ARP and DHCP, forwards\n"
-    "UDP to the allowed endpoints, drops and reports all else. Ends on SIGTERM or SIGINT.\n"
-    "\n"
-    "  --listen PATH      bind a unix datagram socket; its first sender is the VM and stays so\n"
-    "  --peer PATH        the VM's socket, when it is there already; then nobody else is listened to\n"
-    "  --fd N             use an open, connected unix datagram socket instead\n"
-    "  --framing dgram    one Ethernet frame a datagram (the only framing)\n"
-    "  --mode filtered    judge every frame (the only mode)\n"
-    "  --allow IP:PORT    UDP endpoint that the VM may reach; up to 16\n"
-    "  --guest-mac MAC    the VM's address (default: learnt from its first frame and kept)\n"
-    "  --guest-ip IP      default 192.168.64.2\n"
-    "  --gateway-ip IP    default 192.168.64.1\n"
-    "  --prefix N         default 24\n"
-    "  --mtu N            default 1500\n"
-    "  --report PATH|-    append reports as JSON lines (default -, the standard output)\n"
-    "  --help             show this\n"
-    "\n"
-    "Exit codes: 0 ended by a signal, 1 could not start or go on, 2 bad options.\n";
-
-/** struct nat_options - The command line, parsed. */
-struct nat_options {
-    const char *listen;
-    const char *peer;
-    int fd; /* -1: --listen is used */
-    bool has_mode;
-    const char *report;
-    struct nat_link link;
-    struct nat_policy policy;
-};
-
-static bool parse_unsigned(const char *text, unsigned long largest, unsigned long *ret_value)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || value > largest)
-        return false;
-    *ret_value = value;
-    return true;
-}
-
-static int bad_option(struct error *err, const char *option, const char *value, const char *wanted)
-{
-    return error_set(err, -EINVAL, "--%s %s: %s", option, value, wanted);
-}
-
-static int take_allow(struct nat_options *options, const char *value, struct error *err)
-{
-    struct nat_policy *policy = &options->policy;
-    if (policy->allow_count == NAT_ALLOW_MAX)
-        return bad_option(err, "allow", value, "too many endpoints, 16 at most");
-    if (!nat_endpoint_parse(value, &policy->allow[policy->allow_count]))
-        return bad_option(err, "allow", value, "not an IPv4 endpoint as 198.51.100.2:51900");
-    policy->allow_count++;
-    return 0;
-}
-
-static int take_number_option(const char *option, const char *value, unsigned long largest, unsigned long *ret_value,
-                              struct error *err)
-{
-    if (!parse_unsigned(value, largest, ret_value))
-        return bad_option(err, option, value, "not a number in range");
-    return 0;
-}
-
-static int take_link_option(struct nat_options *options, int letter, const char *option, const char *value,
-                            struct error *err)
-{
-    unsigned long number = 0;
-    int rc = 0;
-    switch (letter) {
-    case 'M':
-        return nat_mac_parse(value, &options->link.guest_mac)
-                   ? 0
-                   : bad_option(err, option, value, "not a unicast hardware address as 52:54:00:12:34:56");
-    case 'g':
-        return nat_ip_parse(value, &options->link.guest_ip) ? 0 : bad_option(err, option, value, "not an IPv4 address");
-    case 'w':
-        return nat_ip_parse(value, &options->link.gateway_ip) ? 0
-                                                              : bad_option(err, option, value, "not an IPv4 address");
-    case 'x':
-        rc = take_number_option(option, value, 32, &number, err);
-        options->link.prefix = (uint8_t)number;
-        return rc;
-    default: /* 'u': getopt gives nothing else */
-        rc = take_number_option(option, value, UINT16_MAX, &number, err);
-        options->link.mtu = (uint16_t)number;
-        return rc;
-    }
-}
-
-static int take_option(struct nat_options *options, int letter, const char *option, const char *value,
-                       struct error *err)
-{
-    unsigned long number = 0;
-    int rc = 0;
-    switch (letter) {
-    case 'l':
-        options->listen = value;
-        return 0;
-    case 'p':
-        options->peer = value;
-        return 0;
-    case 'f':
-        rc = take_number_option(option, value, 1 << 20, &number, err);
-        options->fd = (int)number;
-        return rc;
-    case 'F':
-        return strcmp(value, "dgram") == 0 ? 0 : bad_option(err, option, value, "the only framing is dgram");
-    case 'm':
-        options->has_mode = strcmp(value, nat_mode_name(NAT_MODE_FILTERED)) == 0;
-        return options->has_mode ? 0 : bad_option(err, option, value, "the only mode is filtered");
-    case 'a':
-        return take_allow(options, value, err);
-    case 'r':
-        options->report = value;
-        return 0;
-    default:
-        return take_link_option(options, letter, option, value, err);
-    }
-}
-
-static int check_options(const struct nat_options *options, struct error *err)
-{
-    if ((options->listen == NULL) == (options->fd < 0))
-        return error_set(err, -EINVAL, "give either --listen PATH or --fd N");
-    if (options->peer != NULL && options->listen == NULL)
-        return error_set(err, -EINVAL, "--peer goes with --listen");
-    if (!options->has_mode)
-        return error_set(err, -EINVAL, "--mode is missing (filtered)");
-    if (options->policy.allow_count == 0)
-        return error_set(err, -EINVAL, "--allow is missing: without an endpoint nothing could pass");
-    return 0;
-}
-
-static const struct option long_options[] = {
-    {"listen", required_argument, NULL, 'l'},
-    {"peer", required_argument, NULL, 'p'},
-    {"fd", required_argument, NULL, 'f'},
-    {"framing", required_argument, NULL, 'F'},
-    {"mode", required_argument, NULL, 'm'},
-    {"allow", required_argument, NULL, 'a'},
-    {"guest-mac", required_argument, NULL, 'M'},
-    {"guest-ip", required_argument, NULL, 'g'},
-    {"gateway-ip", required_argument, NULL, 'w'},
-    {"prefix", required_argument, NULL, 'x'},
-    {"mtu", required_argument, NULL, 'u'},
-    {"report", required_argument, NULL, 'r'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-/* Return: 0, 1 after --help, negative with err filled. */
-static int parse_options(int argc, char **argv, struct nat_options *ret_options, struct error *err)
-{
-    *ret_options = (struct nat_options){
-        .fd = -1,
-        .report = "-",
-        .link = {.guest_ip = 0xC0A84002, .gateway_ip = 0xC0A84001, .prefix = 24, .mtu = NAT_MTU_MAX},
-        .policy = {.mode = NAT_MODE_FILTERED, .generation = 1},
-    };
-    optind = 1;
-    opterr = 0;
-    int index = 0;
-    for (int letter = 0; (letter = getopt_long(argc, argv, ":", long_options, &index)) != -1;) {
-        if (letter == 'h')
-            return 1;
-        if (letter == ':')
-            return error_set(err, -EINVAL, "%s: a value is missing", argv[optind - 1]);
-        if (letter == '?')
-            return error_set(err, -EINVAL, "%s: no such option", argv[optind - 1]);
-        int rc = take_option(ret_options, letter, long_options[index].name, optarg, err);
-        if (rc < 0)
-            return rc;
-    }
-    if (optind < argc)
-        return error_set(err, -EINVAL, "%s: no such argument", argv[optind]);
-    return check_options(ret_options, err);
-}
 
 static int unix_address(const char *path, struct sockaddr_un *ret_address, struct error *err)
 {
@@ -292,6 +110,7 @@ struct report_reader {
     int fd;
     int out;
     bool failed;
+    bool terminated;
 };
 
 static json_t *violation_json(const struct nat_violation *violation)
@@ -300,8 +119,9 @@ static json_t *violation_json(const struct nat_violation *violation)
     char source[NAT_IP_TEXT_BYTES];
     char destination[NAT_IP_TEXT_BYTES];
     return json_pack(
-        "{s:i, s:s, s:s, s:b, s:I, s:i, s:i, s:s, s:s, s:i, s:s, s:i, s:i, s:I, s:i}", "serial", (int)violation->serial,
-        "code", nat_reason_name(violation->reason), "verdict", "dropped", "overflow", violation->overflow, "count",
+        "{s:i, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:s, s:s, s:i, s:s, s:i, s:i, s:I, s:i}", "serial",
+        (int)violation->serial, "code", nat_reason_name(violation->reason), "mode", nat_mode_name(violation->mode),
+        "verdict", violation->terminated ? "terminated" : "dropped", "overflow", violation->overflow, "count",
         (json_int_t)violation->count, "ethertype", violation->ethertype, "ip_protocol", violation->ip_protocol,
         "source_mac", nat_mac_format(violation->source_mac, mac), "source_ip",
         nat_ip_format(violation->source.ip, source), "source_port", violation->source.port, "destination_ip",
@@ -362,10 +182,10 @@ static void *read_reports(void *context)
     struct nat_report report;
     while (recv(reader->fd, &report, sizeof report, 0) == (ssize_t)sizeof report) {
         print_line(reader->out, report_json(&report));
-        if (report.kind == NAT_REPORT_FAILED) {
-            reader->failed = true;
-            kill(getpid(), SIGTERM); /* wakes sigwait() in run_nat() */
-        }
+        reader->failed = reader->failed || report.kind == NAT_REPORT_FAILED;
+        reader->terminated = reader->terminated || (report.kind == NAT_REPORT_VIOLATION && report.violation.terminated);
+        if (reader->failed || reader->terminated)
+            kill(getpid(), SIGTERM); /* wakes sigwait() in wait_for_end() */
     }
     return NULL;
 }
@@ -390,6 +210,14 @@ static void wait_for_end(void)
     sigwait(&ends, &got);
 }
 
+/* What `sampled` forwards unchecked must never reach the provider itself. */
+static int fill_own_addresses(struct nat_policy *policy, struct error *err)
+{
+    if (policy->mode != NAT_MODE_SAMPLED)
+        return 0;
+    return vmm_own_addresses(policy->own, NAT_OWN_MAX, &policy->own_count, err);
+}
+
 static int start_nat(const struct nat_options *options, int *frame_fd, int *report_fd, struct nat **ret_nat,
                      struct error *err)
 {
@@ -404,7 +232,10 @@ static int start_nat(const struct nat_options *options, int *frame_fd, int *repo
         return rc;
     (void)fd_take(frame_fd);
     (void)fd_take(report_fd);
-    rc = nat_apply(*ret_nat, &options->policy, err);
+    struct nat_policy policy = options->policy;
+    rc = fill_own_addresses(&policy, err);
+    if (rc == 0)
+        rc = nat_apply(*ret_nat, &policy, err);
     if (rc < 0)
         nat_stop(*ret_nat, NULL);
     return rc;
@@ -434,9 +265,12 @@ static int serve_frames(const struct nat_options *options, int *frame_fd, int ou
     shutdown(reader_end, SHUT_RDWR); /* after what is queued, recv() in the reader yields 0 */
     pthread_join(thread, NULL);
     print_line(out, stats_json(&stats));
-    return reader.failed ? error_set(err, -EIO, "the NAT could not go on; see the last report") : 0;
+    if (reader.failed)
+        return error_set(err, -EIO, "the NAT could not go on; see the last report");
+    return reader.terminated ? ENDED_BY_VIOLATION : 0;
 }
 
+/* Return: exit code, or negative. */
 static int run_nat(const struct nat_options *options, struct error *err)
 {
     sigset_t ends;
@@ -462,9 +296,9 @@ int command_nat(int argc, char **argv)
 {
     struct nat_options options;
     struct error err = {0};
-    int rc = parse_options(argc, argv, &options, &err);
+    int rc = nat_options_parse(argc, argv, &options, &err);
     if (rc == 1) {
-        fputs(usage, stdout);
+        fputs(nat_options_usage(), stdout);
         return 0;
     }
     if (rc < 0) {
@@ -476,5 +310,5 @@ int command_nat(int argc, char **argv)
         fprintf(stderr, "omertad nat: %s\n", err.message);
         return rc == -EINVAL ? 2 : 1;
     }
-    return 0;
+    return rc;
 }

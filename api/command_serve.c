@@ -10,6 +10,7 @@
 #include "api/command.h"
 #include "api/http.h"
 #include "api/lease_event.h"
+#include "api/machines.h"
 #include "api/options.h"
 #include "base/clock.h"
 #include "base/scope.h"
@@ -38,6 +39,7 @@ struct daemon {
     struct token token;
     struct store *store;
     struct lease_service service;
+    struct direct_check direct;
     struct api api;
     struct http *http;
     char socket_path[PATH_BYTES];
@@ -49,27 +51,25 @@ static int open_store(struct daemon *daemon, struct error *err)
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/omertad.db", daemon->config->paths.data);
     int result = store_open(path, &daemon->store, err);
-    if (result == 0)
-        lease_service_init(&daemon->service, daemon->store, &daemon->log, &daemon->config->capacity);
-    return result;
+    if (result < 0)
+        return result;
+    lease_service_init(&daemon->service, daemon->store, &daemon->log, &daemon->config->capacity);
+    daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
+    daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
+    direct_check_init(&daemon->direct, vmm_direct_check);
+    /* Violations purge as they come; this is for a daemon that was away. */
+    struct error purge = {0};
+    if (store_evidence_purge(daemon->store, clock_wall_ms(), &purge) < 0)
+        log_line(&daemon->log, LOG_WARNING, "store.failed", "cause=\"%s\"", purge.message);
+    return 0;
 }
 
 static int open_machines(struct daemon *daemon, struct error *err)
 {
-    const struct config *config = daemon->config;
-    const struct vmm_config machines = {
-        .image_dir = config->paths.images,
-        .runtime_dir = config->paths.runtime,
-        .cache_dir = config->paths.data,
-        .qemu = config->hypervisor.qemu,
-        .kvm_device = config->hypervisor.kvm_device,
-        .boot_watchdog_ms = config->hypervisor.boot_watchdog_ms,
-        .start_timeout_ms = config->hypervisor.start_timeout_ms,
-        .powerdown_ms = config->hypervisor.powerdown_ms,
-        .log = &daemon->log,
-        .on_event = lease_event,
-        .context = &daemon->service,
-    };
+    struct vmm_config machines = machines_config(daemon->config);
+    machines.log = &daemon->log;
+    machines.on_event = lease_event;
+    machines.context = &daemon->service;
     struct vmm *vmm = NULL;
     int result = vmm_open(&machines, &vmm, err);
     if (result == 0)
@@ -93,6 +93,7 @@ static int open_http(struct daemon *daemon, struct error *err)
                                .log = &daemon->log,
                                .store = daemon->store,
                                .service = &daemon->service,
+                               .direct = &daemon->direct,
                                .verifying = ATOMIC_FLAG_INIT,
                                .started_ms = clock_wall_ms()};
     const struct http_config http = {.routes = route_table,
@@ -128,6 +129,7 @@ static void close_all(struct daemon *daemon)
         http_stop(daemon->http);
         if (daemon->http != NULL)
             unlink(daemon->socket_path);
+        direct_check_done(&daemon->direct);
         lease_service_done(&daemon->service);
     }
     store_close(daemon->store);

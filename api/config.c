@@ -12,6 +12,7 @@
 
 enum {
     MS_MAX = 600000,           /* no time limit of a hypervisor is meant to be above ten minutes */
+    TUNNEL_S_MAX = 86400,      /* a day; fits 32 bits as milliseconds */
     LEASES_MAX = 10000,        /* each takes a thread and descriptors */
     VCPUS_MAX = 4096,          /* above any machine */
     MEMORY_MIB_MAX = 64 << 20, /* 64 TiB */
@@ -63,19 +64,31 @@ static void take_path(const struct decode_node *object, const char *key, bool ba
 
 static void take_network(const struct decode_node *root, struct config *config)
 {
-    static const char *const keys[] = {"mode", "samplingRate", "allowModeOverride", "allowPrivateEndpoints", NULL};
+    static const char *const keys[] = {
+        "mode", "samplingRate", "allowModeOverride", "allowPrivateEndpoints", "allowOnlineInstall", NULL};
     struct decode_node network = decode_member(root, "network");
     if (!decode_present(&network) || !decode_object(&network, keys))
         return;
     struct decode_node mode = decode_member(&network, "mode");
     const char *name = decode_present(&mode) ? decode_string(&mode, 1, 32) : NULL;
-    if (name != NULL && strcmp(name, nat_mode_name(NAT_MODE_FILTERED)) != 0)
-        decode_fault(&mode, NULL, "must be \"filtered\": this version has no other mode");
+    if (name != NULL && !mode_parse(name, &config->network.mode))
+        decode_fault(&mode, NULL, "must be \"filtered\", \"conntrack\", \"sampled\" or \"direct\"");
     struct decode_node rate = decode_member(&network, "samplingRate");
     if (decode_present(&rate))
         decode_number(&rate, 0.001, 1, &config->network.sampling_rate);
     take_boolean(&network, "allowModeOverride", &config->network.allow_mode_override);
     take_boolean(&network, "allowPrivateEndpoints", &config->network.allow_private_endpoints);
+    take_boolean(&network, "allowOnlineInstall", &config->network.allow_online_install);
+}
+
+static void take_tunnel(const struct decode_node *root, struct config *config)
+{
+    static const char *const keys[] = {"timeoutS", "lostS", NULL};
+    struct decode_node tunnel = decode_member(root, "tunnel");
+    if (!decode_present(&tunnel) || !decode_object(&tunnel, keys))
+        return;
+    take_integer32(&tunnel, "timeoutS", 0, TUNNEL_S_MAX, &config->tunnel.timeout_s);
+    take_integer32(&tunnel, "lostS", 0, TUNNEL_S_MAX, &config->tunnel.lost_s);
 }
 
 static void take_listen(const struct decode_node *root, struct config *config)
@@ -100,13 +113,14 @@ static void take_listen(const struct decode_node *root, struct config *config)
 
 static void take_paths(const struct decode_node *root, struct config *config)
 {
-    static const char *const keys[] = {"data", "runtime", "images", NULL};
+    static const char *const keys[] = {"data", "runtime", "images", "packages", NULL};
     struct decode_node paths = decode_member(root, "paths");
     if (!decode_present(&paths) || !decode_object(&paths, keys))
         return;
     take_path(&paths, "data", false, config->paths.data);
     take_path(&paths, "runtime", false, config->paths.runtime);
     take_path(&paths, "images", false, config->paths.images);
+    take_path(&paths, "packages", false, config->paths.packages);
 }
 
 static void take_hypervisor(const struct decode_node *root, struct config *config)
@@ -155,7 +169,7 @@ static int report(const struct decode_errors *errors, struct error *err)
 
 int config_parse(const char *text, size_t length, struct config *config, struct error *err)
 {
-    static const char *const keys[] = {"network", "listen", "paths", "hypervisor", "capacity", NULL};
+    static const char *const keys[] = {"network", "tunnel", "listen", "paths", "hypervisor", "capacity", NULL};
     struct decode_errors errors = {0};
     json_t *tree = NULL;
     int result = decode_parse((const uint8_t *)text, length, &errors, &tree, err);
@@ -164,6 +178,7 @@ int config_parse(const char *text, size_t length, struct config *config, struct 
     struct decode_node root = decode_root(tree, &errors);
     decode_object(&root, keys);
     take_network(&root, config);
+    take_tunnel(&root, config);
     take_listen(&root, config);
     take_paths(&root, config);
     take_hypervisor(&root, config);

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 #include "api/listen.h"
+#include "api/mode.h"
 #include "base/error.h"
-#include "nat/nat.h"
 #include "store/store.h"
 
 enum config_limits {
@@ -19,11 +19,16 @@ enum config_limits {
 struct config {
     char file[CONFIG_PATH_BYTES]; /* where it came from; "" for defaults alone */
     struct {
-        enum nat_mode mode;
+        enum mode mode;
         double sampling_rate;
         bool allow_mode_override;
         bool allow_private_endpoints;
+        bool allow_online_install;
     } network;
+    struct {
+        uint32_t timeout_s; /* for a lease's tunnel to come up; 0: no limit */
+        uint32_t lost_s;    /* of a consumer's silence; 0: no limit */
+    } tunnel;
     struct {
         bool tcp_enabled;
         struct listen_address tcp;
@@ -32,6 +37,7 @@ struct config {
         char data[CONFIG_PATH_BYTES];
         char runtime[CONFIG_PATH_BYTES];
         char images[CONFIG_PATH_BYTES];
+        char packages[CONFIG_PATH_BYTES]; /* .deb files for guests that install offline; "" for none */
     } paths;
     struct {
         char qemu[CONFIG_PATH_BYTES];

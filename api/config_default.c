@@ -16,6 +16,7 @@ enum {
     BOOT_WATCHDOG_MS = 10000, /* a guest under KVM speaks within two seconds */
     START_TIMEOUT_MS = 20000, /* QEMU answers within one */
     POWERDOWN_MS = 3000,      /* a guest that listens to the power button ends within one */
+    TUNNEL_TIMEOUT_S = 120,   /* a guest without KVM needs half a minute at worst */
     NAME_BYTES = 64,
 };
 
@@ -61,8 +62,9 @@ int config_default_paths(struct config *config, char ret_file[static CONFIG_PATH
 
 void config_default_values(struct config *config)
 {
-    config->network.mode = NAT_MODE_FILTERED;
+    config->network.mode = MODE_FILTERED;
     config->network.sampling_rate = 0.01;
+    config->tunnel.timeout_s = TUNNEL_TIMEOUT_S;
     config->listen.tcp_enabled = true;
     config->listen.tcp = (struct listen_address){.ip = UINT32_C(0x7f000001), .port = PORT};
     snprintf(config->hypervisor.qemu, CONFIG_PATH_BYTES, "%s", "qemu-system-x86_64");

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "api/mode.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -36,8 +37,15 @@ static json_t *port_or_null(uint32_t port)
 
 /* ---- leases ---------------------------------------------------------------------------------------------------- */
 
+static bool is_direct(const struct store_lease *lease)
+{
+    return strcmp(lease->mode, mode_name(MODE_DIRECT)) == 0;
+}
+
 static const char *enforcement(const struct store_lease *lease)
 {
+    if (is_direct(lease))
+        return "none"; /* the guest's own firewall is all there is */
     if (lease_is_final(lease->state))
         return "ended";
     if (lease->policy_observed == 0)
@@ -62,12 +70,54 @@ static json_t *lease_parties(const struct store_lease *lease)
                      lease->vm_public_key, "tunnel_ip", lease->vm_tunnel_ip, "ssh", "user", lease->ssh_user);
 }
 
+static json_t *integer_or_null(uint64_t value)
+{
+    return value == 0 ? json_null() : integer(value);
+}
+
+static json_t *rate_or_null(uint32_t ppm)
+{
+    return ppm == 0 ? json_null() : json_real((double)ppm / NAT_SAMPLING_PPM_MAX);
+}
+
+static json_t *sampling(const struct store_lease *lease)
+{
+    if (lease->sampling_ppm == 0)
+        return json_null();
+    return json_pack("{s:o, s:o, s:o}", "rate", rate_or_null(lease->sampling_ppm), "packets_for_50_percent",
+                     integer(sampling_packets(lease->sampling_ppm, 50)), "packets_for_99_percent",
+                     integer(sampling_packets(lease->sampling_ppm, 99)));
+}
+
+static json_t *limits(const struct store_lease *lease)
+{
+    return json_pack("{s:o, s:o, s:o, s:o}", "egress_bits_per_s", integer_or_null(lease->egress_bits_per_s),
+                     "ingress_bits_per_s", integer_or_null(lease->ingress_bits_per_s), "egress_packets_per_s",
+                     integer_or_null(lease->egress_packets_per_s), "ingress_packets_per_s",
+                     integer_or_null(lease->ingress_packets_per_s));
+}
+
+/* No tunnel is watched where there is no NAT. */
+static const char *tunnel_state(const struct store_lease *lease)
+{
+    bool watched = !is_direct(lease) || strcmp(lease->tunnel_state, nat_tunnel_name(NAT_TUNNEL_WAITING)) != 0;
+    return watched ? lease->tunnel_state : "unobserved";
+}
+
 static json_t *lease_network(const struct store_lease *lease)
 {
-    return json_pack("{s:{s:s, s:s, s:s}, s:{s:s, s:o, s:o}, s:{s:s, s:o, s:o}}", "network", "mode", lease->mode,
-                     "guest_ip", lease->guest_ip, "guest_mac", lease->guest_mac, "filter", "enforcement",
-                     enforcement(lease), "desired_generation", integer(lease->policy_desired), "observed_generation",
-                     integer(lease->policy_observed), "tunnel", "state", lease->tunnel_state, "established_at",
+    return json_pack("{s:{s:s, s:s, s:s, s:o, s:s, s:b, s:o, s:o}, s:o}", "network", "mode", lease->mode, "guest_ip",
+                     lease->guest_ip, "guest_mac", lease->guest_mac, "sampling", sampling(lease), "boot_isolation",
+                     lease->boot_isolation, "require_wireguard", (int)lease->require_wireguard, "limits", limits(lease),
+                     "exposed_ms", integer_or_null(lease->exposed_ms), "on_violation",
+                     is_direct(lease) ? json_null() : json_string(lease->on_violation));
+}
+
+static json_t *lease_filter(const struct store_lease *lease)
+{
+    return json_pack("{s:{s:s, s:o, s:o}, s:{s:s, s:o, s:o}}", "filter", "enforcement", enforcement(lease),
+                     "desired_generation", integer(lease->policy_desired), "observed_generation",
+                     integer(lease->policy_observed), "tunnel", "state", tunnel_state(lease), "established_at",
                      encode_time(lease->tunnel_established_ms), "last_handshake_at",
                      encode_time(lease->tunnel_last_handshake_ms));
 }
@@ -96,6 +146,7 @@ json_t *encode_lease(const struct store_lease *lease)
         text_or_null(lease->accelerator), "labels", json_loads(lease->labels, JSON_REJECT_DUPLICATES, NULL));
     json = merged(json, lease_parties(lease));
     json = merged(json, lease_network(lease));
+    json = merged(json, lease_filter(lease));
     return merged(json,
                   json_pack("{s:o}", "termination", lease->reason == LEASE_REASON_NONE ? json_null() : ending(lease)));
 }
@@ -111,6 +162,8 @@ json_t *encode_termination(const struct store_lease *lease)
 
 static json_t *evidence(const struct store_violation *violation)
 {
+    if (violation->evidence_bytes == 0)
+        return json_null();
     unsigned char hash[crypto_hash_sha256_BYTES];
     char hex[crypto_hash_sha256_BYTES * 2 + 1];
     crypto_hash_sha256(hash, violation->evidence, violation->evidence_bytes);
@@ -132,7 +185,10 @@ json_t *encode_violation(const struct store_violation *violation)
         text_or_null(violation->destination_ip), "destination_port", port_or_null(violation->destination_port),
         "frame_bytes", integer(violation->frame_bytes), "policy_generation", integer(violation->policy_generation),
         "detection_latency_us", integer(violation->detection_latency_us), "evidence", evidence(violation));
-    return merged(json, frame);
+    json_t *stop =
+        json_pack("{s:o, s:o}", "sampling_rate", rate_or_null(violation->sampling_ppm), "stop_latency_ms",
+                  strcmp(violation->verdict, "terminated") == 0 ? integer(violation->stop_latency_ms) : json_null());
+    return merged(merged(json, frame), stop);
 }
 
 json_t *encode_event(const struct store_event *event)

@@ -16,6 +16,7 @@ void handle_lease_violations(void *context, const struct request *request, struc
 void handle_event_list(void *context, const struct request *request, struct response *response);
 void handle_violation_list(void *context, const struct request *request, struct response *response);
 void handle_violation_get(void *context, const struct request *request, struct response *response);
+void handle_violation_evidence(void *context, const struct request *request, struct response *response);
 void handle_termination_list(void *context, const struct request *request, struct response *response);
 void handle_peer_list(void *context, const struct request *request, struct response *response);
 void handle_peer_get(void *context, const struct request *request, struct response *response);

@@ -76,10 +76,14 @@ static int read_offer(const struct api *api, struct lease_offer *ret_offer, stru
     *ret_offer = (struct lease_offer){
         .image_dir = api->config->paths.images,
         .capacity = api->config->capacity,
-        .mode = api->config->network.mode,
+        .network = {.mode = api->config->network.mode,
+                    .sampling_rate = api->config->network.sampling_rate,
+                    .allow_mode_override = api->config->network.allow_mode_override,
+                    .allow_online_install = api->config->network.allow_online_install,
+                    .packages_dir = api->config->paths.packages},
         .allow_private_endpoints = api->config->network.allow_private_endpoints,
     };
-    return own_addresses_read(&ret_offer->own, err);
+    return own_addresses_list(&ret_offer->own, err);
 }
 
 static void create_from(struct api *api, json_t *tree, const struct request *request, struct response *response)
@@ -96,6 +100,8 @@ static void create_from(struct api *api, json_t *tree, const struct request *req
     lease_request_decode(tree, &offer, &errors, &asked);
     if (errors.count > 0) {
         problem_respond_invalid(response, request, &errors);
+    } else if (asked.network.mode == MODE_DIRECT && direct_check_result(api->direct, clock_monotonic_ms(), &err) < 0) {
+        problem_respond_error(response, request, &err, NULL, api->log);
     } else if (lease_service_create(api->service, &asked, &lease, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);
     } else {
@@ -138,15 +144,16 @@ void handle_lease_list(void *context, const struct request *request, struct resp
     struct store_filter filter;
     struct page page;
     enum lease_state state;
+    enum mode mode;
     if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
         return;
     filter.state = request_query(request, "state");
     filter.mode = request_query(request, "mode");
     if ((filter.state != NULL && !lease_state_parse(filter.state, &state)) ||
-        (filter.mode != NULL && strcmp(filter.mode, nat_mode_name(NAT_MODE_FILTERED)) != 0)) {
+        (filter.mode != NULL && !mode_parse(filter.mode, &mode))) {
         page_drop(&page);
         problem_respond(response, request, PROBLEM_QUERY_INVALID,
-                        "state must be a lease's state, and mode \"filtered\".");
+                        "state must be a lease's state, and mode one of filtered, conntrack, sampled, direct.");
         return;
     }
     int result = store_lease_list(api->store, &filter, add_lease, &page, &err);
@@ -203,6 +210,10 @@ void handle_lease_stats(void *context, const struct request *request, struct res
     struct nat_stats stats;
     if (!take_lease(api, request, response, &id, &lease))
         return;
+    if (strcmp(lease.mode, mode_name(MODE_DIRECT)) == 0) {
+        problem_respond(response, request, PROBLEM_COUNTERS_ABSENT, "%s", "");
+        return;
+    }
     int result = lease_service_stats(api->service, &id, &stats);
     if (result == -ESHUTDOWN)
         problem_respond(response, request, PROBLEM_SHUTTING_DOWN, "%s", "");

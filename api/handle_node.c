@@ -19,6 +19,29 @@ static json_t *accelerator(const struct vmm_accel *accel)
                      accel->reason);
 }
 
+static json_t *modes(const struct config *config)
+{
+    json_t *list = json_array();
+    for (int i = 0; list != NULL && i < MODE_COUNT; i++) {
+        enum mode mode = (enum mode)i;
+        bool offered = mode == config->network.mode || config->network.allow_mode_override;
+        if (offered && json_array_append_new(list, json_string(mode_name(mode))) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *network(const struct config *config)
+{
+    return json_pack("{s:s, s:o, s:b, s:f, s:b, s:b, s:b}", "default_mode", mode_name(config->network.mode), "modes",
+                     modes(config), "allow_mode_override", (int)config->network.allow_mode_override, "sampling_rate",
+                     config->network.sampling_rate, "allow_private_endpoints",
+                     (int)config->network.allow_private_endpoints, "allow_online_install",
+                     (int)config->network.allow_online_install, "offline_packages", config->paths.packages[0] != '\0');
+}
+
 void handle_node(void *context, const struct request *request, struct response *response)
 {
     struct api *api = context;
@@ -30,14 +53,11 @@ void handle_node(void *context, const struct request *request, struct response *
         return;
     }
     lease_service_accel(api->service, &accel);
-    json_t *network = json_pack("{s:s, s:[s], s:b}", "default_mode", nat_mode_name(api->config->network.mode), "modes",
-                                nat_mode_name(NAT_MODE_FILTERED), "allow_private_endpoints",
-                                (int)api->config->network.allow_private_endpoints);
     response_json(response, 200,
                   json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o}", "version", OMERTAD_VERSION, "time",
                             encode_time(clock_wall_ms()), "started_at", encode_time(api->started_ms), "accelerator",
                             accelerator(&accel), "capacity", "total", encode_resources(&api->config->capacity), "used",
-                            encode_resources(&used), "network", network));
+                            encode_resources(&used), "network", network(api->config)));
 }
 
 void handle_healthz(void *context, const struct request *request, struct response *response)
@@ -80,6 +100,9 @@ void handle_readyz(void *context, const struct request *request, struct response
         unready(&reasons, "accelerator", "The accelerator probe still runs.");
     if (store_check(api->store, &err) < 0)
         unready(&reasons, "store", "The store cannot be written.");
+    /* Another mode than the configuration's is a matter of the request that asks it. */
+    if (api->config->network.mode == MODE_DIRECT && direct_check_result(api->direct, clock_monotonic_ms(), &err) < 0)
+        unready(&reasons, "direct", err.message);
     if (!has_image(api->config->paths.images))
         unready(&reasons, "images", "There is no guest image; `make image` or deploy/guest/build-micro.sh builds one.");
     if (reasons.count > 0)

@@ -1,12 +1,14 @@
 /* What has happened: events, violations, terminations, and the peers of leases. */
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
 #include "api/encode.h"
 #include "api/handle.h"
 #include "api/page.h"
+#include "api/pcapng.h"
 #include "api/problem.h"
 
 static void finish_list(struct api *api, const struct request *request, struct response *response, struct page *page,
@@ -82,19 +84,61 @@ void handle_lease_violations(void *context, const struct request *request, struc
         list_violations(api, request, response, id);
 }
 
-void handle_violation_get(void *context, const struct request *request, struct response *response)
+/* The violation of the path. */
+static bool take_violation(const struct api *api, const struct request *request, struct response *response,
+                           struct store_violation *ret_violation)
 {
-    struct api *api = context;
     struct error err = {0};
-    struct store_violation violation;
     const char *id = request->parameters[0];
     struct id parsed;
     if (!id_parse(id, strlen(id), &parsed))
         problem_respond(response, request, PROBLEM_VIOLATION_NOT_FOUND, "A violation's id is a UUID in lower case.");
-    else if (store_violation_get(api->store, id, &violation, &err) < 0)
+    else if (store_violation_get(api->store, id, ret_violation, &err) < 0)
         problem_respond_error(response, request, &err, NULL, api->log);
     else
+        return true;
+    return false;
+}
+
+void handle_violation_get(void *context, const struct request *request, struct response *response)
+{
+    struct store_violation violation;
+    if (take_violation(context, request, response, &violation))
         response_json(response, 200, encode_violation(&violation));
+}
+
+static void respond_evidence(const struct store_violation *violation, struct response *response)
+{
+    char comment[PCAPNG_COMMENT_BYTES];
+    uint8_t *bytes = malloc(PCAPNG_BYTES);
+    if (bytes == NULL) {
+        response_json(response, 200, NULL);
+        return;
+    }
+    snprintf(comment, sizeof comment, "omertad: %s (%s), lease %s, violation %s, seen %llu times", violation->code,
+             violation->verdict, violation->lease_id.text, violation->id.text, (unsigned long long)violation->count);
+    const struct pcapng_frame frame = {.at_ms = violation->first_seen_ms,
+                                       .original_bytes = violation->frame_bytes,
+                                       .bytes = violation->evidence,
+                                       .length = violation->evidence_bytes,
+                                       .comment = comment};
+    size_t length = pcapng_write(&frame, bytes);
+    response_take(response, 200, PCAPNG_MEDIA_TYPE, bytes, length, free);
+    response_header(response, "Content-Disposition", "attachment; filename=\"%s.pcapng\"", violation->id.text);
+}
+
+void handle_violation_evidence(void *context, const struct request *request, struct response *response)
+{
+    struct api *api = context;
+    struct store_violation violation;
+    if (!take_violation(api, request, response, &violation))
+        return;
+    if (violation.evidence_purged)
+        problem_respond(response, request, PROBLEM_EVIDENCE_PURGED, "%s", "");
+    else if (violation.evidence_bytes == 0)
+        problem_respond(response, request, PROBLEM_EVIDENCE_ABSENT, "%s", "");
+    else
+        respond_evidence(&violation, response);
 }
 
 /* ---- terminations ---------------------------------------------------------------------------------------------- */

@@ -116,12 +116,13 @@ struct store_violation lease_event_violation(const struct id *lease_id, const st
         .frame_bytes = violation->frame_bytes,
         .policy_generation = violation->policy_generation,
         .detection_latency_us = violation->detection_latency_us,
+        .sampling_ppm = violation->sampling_ppm,
         .evidence_bytes = violation->evidence_bytes < STORE_EVIDENCE_BYTES ? violation->evidence_bytes
                                                                            : (uint32_t)STORE_EVIDENCE_BYTES,
     };
     snprintf(row.code, sizeof row.code, "%s", nat_reason_name(violation->reason));
     snprintf(row.mode, sizeof row.mode, "%s", nat_mode_name(violation->mode));
-    snprintf(row.verdict, sizeof row.verdict, "dropped");
+    snprintf(row.verdict, sizeof row.verdict, "%s", violation->terminated ? "terminated" : "dropped");
     snprintf(row.source, sizeof row.source, "filter");
     nat_mac_format(violation->source_mac, row.source_mac);
     if (violation->source.ip != 0)
@@ -132,19 +133,77 @@ struct store_violation lease_event_violation(const struct id *lease_id, const st
     return row;
 }
 
-static void on_violation(struct lease_service *service, const struct vmm_event *event)
+struct store_violation lease_event_guest_report(const struct store_lease *lease, const struct vmm_guest_report *report,
+                                                uint64_t at_ms)
+{
+    struct store_violation row = {
+        .id = id_new(),
+        .lease_id = lease->id,
+        .serial = report->serial,
+        .first_seen_ms = at_ms,
+        .last_seen_ms = at_ms,
+        .count = report->count,
+        .overflow = report->overflow,
+        .ethertype = 0x0800, /* iptables speaks of IPv4 alone */
+        .ip_protocol = report->ip_protocol,
+        .source_port = report->source.port,
+        .destination_port = report->destination.port,
+        .policy_generation = lease->policy_observed,
+    };
+    snprintf(row.code, sizeof row.code, "%s", nat_reason_name(NAT_REASON_DESTINATION_NOT_ALLOWED));
+    snprintf(row.mode, sizeof row.mode, "%s", lease->mode);
+    snprintf(row.verdict, sizeof row.verdict, "dropped");
+    snprintf(row.source, sizeof row.source, "guest_firewall");
+    if (report->source.ip != 0)
+        nat_ip_format(report->source.ip, row.source_ip);
+    if (report->destination.ip != 0)
+        nat_ip_format(report->destination.ip, row.destination_ip);
+    return row;
+}
+
+/* Return: whether it is in the store; then @ret_id is the row's. */
+static bool record(struct lease_service *service, const struct vmm_event *event, const struct store_violation *row,
+                   struct id *ret_id)
 {
     struct error err = {0};
-    const struct store_violation row =
-        lease_event_violation(&event->id, event->violation, clock_monotonic_ms(), clock_wall_ms());
-    struct id kept = {0};
-    int result = store_violation_record(service->store, &row, &kept, &err);
+    int result = store_violation_record(service->store, row, ret_id, &err);
     note_failure(service, event, result, &err);
     /* An aggregate that grows is told of many times; only its first report is news. */
-    if (result == 0 && strcmp(kept.text, row.id.text) == 0)
+    if (result == 0 && strcmp(ret_id->text, row->id.text) == 0)
         log_line(service->log, LOG_WARNING, "violation.detected",
-                 "lease=%s violation=%s code=%s destination=%s:%u protocol=%u verdict=%s", event->id.text, row.id.text,
-                 row.code, row.destination_ip, row.destination_port, row.ip_protocol, row.verdict);
+                 "lease=%s violation=%s code=%s destination=%s:%u protocol=%u verdict=%s source=%s", event->id.text,
+                 row->id.text, row->code, row->destination_ip, row->destination_port, row->ip_protocol, row->verdict,
+                 row->source);
+    return result == 0;
+}
+
+static bool on_violation(struct lease_service *service, const struct vmm_event *event, struct id *ret_id)
+{
+    const struct store_violation row =
+        lease_event_violation(&event->id, event->violation, clock_monotonic_ms(), clock_wall_ms());
+    return record(service, event, &row, ret_id);
+}
+
+static void on_guest_report(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    struct store_lease lease;
+    struct id unused;
+    int result = store_lease_get(service->store, event->id.text, &lease, &err);
+    note_failure(service, event, result, &err);
+    if (result < 0)
+        return;
+    const struct store_violation row = lease_event_guest_report(&lease, event->guest_report, event->at_ms);
+    record(service, event, &row, &unused);
+}
+
+static void on_exposed(struct lease_service *service, const struct vmm_event *event)
+{
+    struct error err = {0};
+    int result = store_lease_exposed(service->store, event->id.text, event->exposed_ms, event->at_ms, &err);
+    note_failure(service, event, result, &err);
+    log_line(service->log, LOG_WARNING, "lease.exposed", "lease=%s exposed_ms=%llu", event->id.text,
+             (unsigned long long)event->exposed_ms);
 }
 
 /* ---- the end --------------------------------------------------------------------------------------------------- */
@@ -177,6 +236,13 @@ enum lease_reason lease_event_reason(enum vmm_end end, const char **ret_initiate
         return LEASE_START_TIMEOUT;
     case VMM_END_IMAGE_REJECTED:
         return LEASE_IMAGE_REJECTED;
+    case VMM_END_POLICY_VIOLATION:
+        *ret_initiated_by = "filter";
+        return LEASE_POLICY_VIOLATION;
+    case VMM_END_TUNNEL_TIMEOUT:
+        return LEASE_TUNNEL_TIMEOUT;
+    case VMM_END_TUNNEL_LOST:
+        return LEASE_TUNNEL_LOST;
     }
     return LEASE_VMM_CRASH;
 }
@@ -196,8 +262,20 @@ static void append_event(struct lease_service *service, const struct vmm_event *
     note_failure(service, event, result, &err);
 }
 
+/* The row of the violation that ended the machine, with the time it took. Return: false when there is none. */
+static bool link_violation(struct lease_service *service, const struct vmm_event *event, struct id *ret_id)
+{
+    struct error err = {0};
+    if (event->end != VMM_END_POLICY_VIOLATION || event->violation == NULL || !on_violation(service, event, ret_id))
+        return false;
+    note_failure(service, event, store_violation_stopped(service->store, ret_id->text, event->stop_latency_ms, &err),
+                 &err);
+    return true;
+}
+
 static void on_ended(struct lease_service *service, const struct vmm_event *event)
 {
+    struct id violation_id = {0};
     const char *initiated_by;
     enum lease_reason reason = lease_event_reason(event->end, &initiated_by);
     if (reason == LEASE_IMAGE_REJECTED)
@@ -209,6 +287,7 @@ static void on_ended(struct lease_service *service, const struct vmm_event *even
         .reason = reason,
         .initiated_by = initiated_by,
         .detail = event->detail,
+        .violation_id = link_violation(service, event, &violation_id) ? violation_id.text : NULL,
         .exit_code = event->exit_code,
         .signal = event->signal,
         .detected_ms = event->detected_ms,
@@ -223,13 +302,15 @@ static void on_ended(struct lease_service *service, const struct vmm_event *even
     note_failure(service, event, result, &err);
     char detail[TEXT_BYTES];
     log_line(service->log, LOG_INFO, "lease.terminated",
-             "lease=%s reason=%s initiated_by=%s exit_code=%d signal=%d detail=\"%s\"", event->id.text,
-             lease_reason_name(reason), initiated_by, event->exit_code, event->signal, escaped(event->detail, detail));
+             "lease=%s reason=%s initiated_by=%s violation=%s exit_code=%d signal=%d detail=\"%s\"", event->id.text,
+             lease_reason_name(reason), initiated_by, violation_id.text, event->exit_code, event->signal,
+             escaped(event->detail, detail));
 }
 
 void lease_event(void *context, const struct vmm_event *event)
 {
     struct lease_service *service = context;
+    struct id unused;
     char detail[TEXT_BYTES];
     switch (event->kind) {
     case VMM_EVENT_PREPARED:
@@ -254,7 +335,13 @@ void lease_event(void *context, const struct vmm_event *event)
         on_tunnel(service, event);
         break;
     case VMM_EVENT_VIOLATION:
-        on_violation(service, event);
+        on_violation(service, event, &unused);
+        break;
+    case VMM_EVENT_GUEST_REPORT:
+        on_guest_report(service, event);
+        break;
+    case VMM_EVENT_EXPOSED:
+        on_exposed(service, event);
         break;
     case VMM_EVENT_NOTICE:
         log_line(service->log, LOG_WARNING, "lease.notice", "lease=%s detail=\"%s\"", event->id.text,

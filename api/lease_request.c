@@ -185,27 +185,6 @@ static void take_resources(const struct decode_node *root, const struct lease_of
     ret_resources->leases = 1;
 }
 
-static void take_network(const struct decode_node *root, const struct lease_offer *offer, enum nat_mode *ret_mode)
-{
-    static const char *const keys[] = {"mode", NULL};
-    static const char *const other_modes[] = {"direct", "sampled", "conntrack"};
-    *ret_mode = offer->mode;
-    struct decode_node network = decode_member(root, "network");
-    if (!decode_present(&network) || !decode_object(&network, keys))
-        return;
-    struct decode_node mode = decode_member(&network, "mode");
-    const char *name = decode_string(&mode, 1, 32);
-    if (name == NULL || strcmp(name, nat_mode_name(NAT_MODE_FILTERED)) == 0)
-        return;
-    for (size_t i = 0; i < sizeof other_modes / sizeof other_modes[0]; i++) {
-        if (strcmp(name, other_modes[i]) == 0) {
-            decode_fault(&mode, "mode-not-allowed", "is not offered here; this provider offers \"filtered\"");
-            return;
-        }
-    }
-    decode_fault(&mode, NULL, "must be \"filtered\"");
-}
-
 static bool take_key(const struct decode_node *parent, const char *name, uint8_t ret_key[static VMM_KEY_BYTES])
 {
     struct decode_node node = decode_member(parent, name);
@@ -295,8 +274,8 @@ static void take_ssh(const struct decode_node *root, struct lease_request *reque
 void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct decode_errors *errors,
                           struct lease_request *ret_request)
 {
-    static const char *const keys[] = {"image", "resources", "network", "consumer", "vm",
-                                       "ssh",   "ttl_s",     "labels",  NULL};
+    static const char *const keys[] = {"image", "resources", "network", "consumer",     "vm",
+                                       "ssh",   "ttl_s",     "labels",  "on_violation", NULL};
     *ret_request = (struct lease_request){0};
     struct decode_node root = decode_root(tree, errors);
     if (!decode_object(&root, keys))
@@ -304,7 +283,7 @@ void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct 
     uint32_t min_memory_mib = 1;
     take_image(&root, offer, ret_request, &min_memory_mib);
     take_resources(&root, offer, min_memory_mib, &ret_request->resources);
-    take_network(&root, offer, &ret_request->mode);
+    network_request_decode(&root, &offer->network, &ret_request->network);
     take_tunnel(&root, offer, &ret_request->tunnel);
     take_ssh(&root, ret_request);
     struct decode_node ttl = decode_member(&root, "ttl_s");

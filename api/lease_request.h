@@ -3,6 +3,7 @@
 #define API_LEASE_REQUEST_H
 
 #include "api/decode.h"
+#include "api/network_request.h"
 #include "api/own_address.h"
 #include "store/store.h"
 #include "vmm/vmm.h"
@@ -25,7 +26,7 @@ enum lease_request_limits {
 struct lease_offer {
     const char *image_dir;
     struct store_resources capacity;
-    enum nat_mode mode; /* when the request names none */
+    struct network_offer network;
     bool allow_private_endpoints;
     struct own_addresses own;
 };
@@ -34,7 +35,7 @@ struct lease_offer {
 struct lease_request {
     char image[VMM_NAME_BYTES];
     struct store_resources resources;
-    enum nat_mode mode;
+    struct network_request network;
     struct vmm_tunnel tunnel; /* without the VM's own keys */
     char ssh_user[VMM_USER_BYTES];
     size_t ssh_key_count;

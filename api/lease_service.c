@@ -52,20 +52,40 @@ static struct nat_mac fresh_mac(void)
     return mac;
 }
 
-static void fill_spec(struct vmm_spec *spec, const struct lease_request *request, uint64_t now_monotonic_ms)
+/* What the request says of a NAT's policy; the machine's part is filled in by vmm/. */
+static struct nat_policy policy_of(const struct network_request *network)
+{
+    return (struct nat_policy){
+        .mode = mode_to_nat(network->mode),
+        .sampling_ppm = network->sampling_ppm,
+        .terminate = network->terminate,
+        .require_wireguard = network->require_wireguard,
+        .budget_unanswered = true,
+        .limits = network->limits,
+        .generation = FIRST_POLICY,
+    };
+}
+
+static void fill_spec(const struct lease_service *service, struct vmm_spec *spec, const struct lease_request *request,
+                      uint64_t now_monotonic_ms)
 {
     *spec = (struct vmm_spec){
         .id = id_new(),
         .vcpus = request->resources.vcpus,
         .memory_mib = (uint32_t)request->resources.memory_mib,
         .disk_mib = (uint32_t)request->resources.disk_mib,
-        .mode = request->mode,
-        .policy_generation = FIRST_POLICY,
+        .direct = request->network.mode == MODE_DIRECT,
+        .boot_isolation = request->network.boot_isolation,
         .guest_mac = fresh_mac(),
         .tunnel = request->tunnel,
         .ssh_key_count = request->ssh_key_count,
         .deadline_ms = request->ttl_s == 0 ? 0 : now_monotonic_ms + request->ttl_s * 1000,
     };
+    if (!spec->direct) {
+        spec->policy = policy_of(&request->network);
+        spec->tunnel_timeout_ms = service->tunnel_timeout_ms;
+        spec->tunnel_lost_ms = service->tunnel_lost_ms;
+    }
     memcpy(spec->image, request->image, sizeof spec->image);
     memcpy(spec->ssh_user, request->ssh_user, sizeof spec->ssh_user);
     memcpy(spec->ssh_keys, request->ssh_keys, sizeof spec->ssh_keys);
@@ -81,14 +101,23 @@ static void fill_row(struct store_lease *row, const struct lease_request *reques
         .resources = request->resources,
         .ttl_s = request->ttl_s,
         .created_ms = clock_wall_ms(),
-        .policy_desired = FIRST_POLICY,
+        .policy_desired = spec->policy.generation, /* 0 in direct mode: there is nothing to enforce */
+        .sampling_ppm = request->network.sampling_ppm,
+        .require_wireguard = request->network.require_wireguard,
+        .egress_bits_per_s = request->network.limits.egress_bits_per_s,
+        .ingress_bits_per_s = request->network.limits.ingress_bits_per_s,
+        .egress_packets_per_s = request->network.limits.egress_packets_per_s,
+        .ingress_packets_per_s = request->network.limits.ingress_packets_per_s,
         .exit_code = -1,
     };
     row->expires_ms = request->ttl_s == 0 ? 0 : row->created_ms + request->ttl_s * 1000;
     memcpy(row->image, request->image, sizeof row->image);
     memcpy(row->ssh_user, request->ssh_user, sizeof row->ssh_user);
     memcpy(row->labels, request->labels, sizeof row->labels);
-    snprintf(row->mode, sizeof row->mode, "%s", nat_mode_name(request->mode));
+    snprintf(row->mode, sizeof row->mode, "%s", mode_name(request->network.mode));
+    snprintf(row->boot_isolation, sizeof row->boot_isolation, "%s",
+             boot_isolation_name(request->network.boot_isolation));
+    snprintf(row->on_violation, sizeof row->on_violation, "%s", request->network.terminate ? "terminate" : "drop");
     snprintf(row->tunnel_state, sizeof row->tunnel_state, "%s", nat_tunnel_name(NAT_TUNNEL_WAITING));
     nat_mac_format(spec->guest_mac, row->guest_mac);
     nat_ip_format(VMM_LINK_GUEST_IP, row->guest_ip);
@@ -144,7 +173,7 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
 {
     struct vmm_spec spec;
     struct store_lease row;
-    fill_spec(&spec, request, clock_monotonic_ms());
+    fill_spec(service, &spec, request, clock_monotonic_ms());
     fill_row(&row, request, &spec);
 
     pthread_rwlock_rdlock(&service->gate);

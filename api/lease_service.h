@@ -15,6 +15,8 @@
  * struct lease_service - What the use cases work with
  * @gate: held for reading while @vmm is used, for writing while it is put in or taken out
  * @vmm:  NULL before lease_service_attach() and after lease_service_detach()
+ * @tunnel_timeout_ms: for a tunnel to come up, 0 without end; the owner sets both after lease_service_init()
+ * @tunnel_lost_ms:    of a consumer's silence, 0 without end
  *
  * Owner: main(); the store and the log outlive it.
  */
@@ -24,6 +26,8 @@ struct lease_service {
     struct store_resources capacity;
     pthread_rwlock_t gate;
     struct vmm *vmm;
+    uint32_t tunnel_timeout_ms;
+    uint32_t tunnel_lost_ms;
 };
 
 /** lease_service_init() - Begin without machines. Thread: the owner */

@@ -32,6 +32,8 @@ static const struct {
     {"doctor", command_doctor},
     {"image", command_image},
     {"nat", command_nat},
+    /* vmm's own, and not in the usage: */
+    {"direct-launch", command_launch},
 };
 
 /* Descriptors 0, 1 and 2 must be taken, lest a socket of ours becomes somebody's standard output. */

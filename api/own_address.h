@@ -19,11 +19,11 @@ struct own_addresses {
 };
 
 /**
- * own_addresses_read() - Ask the system
- * Return: 0; -E2BIG when there are more than fit; or what the system said
+ * own_addresses_list() - Ask the system
+ * Return: 0; -E2BIG when there are more than fit; -ENODATA when there is none; or what the system said
  * Thread: any
  */
-int own_addresses_read(struct own_addresses *ret_addresses, struct error *err);
+int own_addresses_list(struct own_addresses *ret_addresses, struct error *err);
 
 /** own_addresses_have() - Whether the address is among them. Thread: any */
 bool own_addresses_have(const struct own_addresses *addresses, uint32_t ip);

@@ -40,6 +40,11 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                  "GET /v1/images lists them. `make image` or deploy/guest/build-micro.sh builds one; "
                                  "an image is a folder with a manifest.json in the daemon's image folder. A lease "
                                  "that names a missing image is refused with status 422."},
+    [PROBLEM_EVIDENCE_ABSENT] = {"evidence-absent", 404, "This violation has no evidence", false,
+                                 "The provider saw no frame: a guest's own firewall reported it."},
+    [PROBLEM_EVIDENCE_PURGED] = {"evidence-purged", 410, "The evidence is gone", false,
+                                 "Evidence is kept for 30 days and of the newest 10,000 violations. The violation "
+                                 "itself stays as long as its lease's record."},
     [PROBLEM_CURSOR_UNKNOWN] = {"cursor-unknown", 410, "The row that the cursor names is gone", false,
                                 "Old rows are removed in time, and a list cannot go on after one that is gone. Begin "
                                 "the list anew, without `after`."},
@@ -50,9 +55,15 @@ static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_MACHINE_ABSENT] = {"machine-absent", 409, "The lease has no machine now", false,
                                 "Counters exist while the lease's machine does. It has not been made yet, or it has "
                                 "ended."},
+    [PROBLEM_COUNTERS_ABSENT] = {"counters-absent", 409, "There are no counters in direct mode", false,
+                                 "Nothing of the provider's is in the data path of a direct lease, so nothing counts."},
     [PROBLEM_PEER_IN_USE] = {"peer-in-use", 409, "Another lease already has this consumer", true,
                              "A lease that has not ended has the same consumer public key and endpoint. End it, or "
                              "use another key."},
+    [PROBLEM_DIRECT_UNAVAILABLE] = {"direct-unavailable", 409, "This machine cannot do direct mode", false,
+                                    "Direct mode needs pasta, nft, ip, user namespaces and /dev/net/tun. The detail "
+                                    "says what is missing and what mends it; `omertad doctor` says it too. No weaker "
+                                    "network ever stands in for it."},
     [PROBLEM_IMAGE_MANIFEST_INVALID] = {"image-manifest-invalid", 409, "The image's manifest is not valid", false,
                                         "The manifest.json of the image breaks its format. Build the image again. A "
                                         "lease that names such an image is refused with status 422."},
@@ -80,8 +91,17 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                     "reserved or broadcast address or one of the provider's own. Private ranges need "
                                     "`network.allowPrivateEndpoints` in the provider's configuration."},
     [PROBLEM_MODE_NOT_ALLOWED] = {"mode-not-allowed", 422, "This network mode is not offered", false,
-                                  "This provider offers the mode `filtered` alone. No mode ever stands in for "
-                                  "another."},
+                                  "This provider offers the mode `network.mode` of its configuration alone, unless "
+                                  "`network.allowModeOverride` is true there. No mode ever stands in for another."},
+    [PROBLEM_PACKAGES_UNUSABLE] = {"packages-unusable", 422, "The offline packages cannot be used", false,
+                                   "`offline_packages` takes every .deb file of the folder `paths.packages` in the "
+                                   "provider's configuration. There must be at least one, and each must be a Debian "
+                                   "package."},
+    [PROBLEM_ONLINE_INSTALL_NOT_ALLOWED] = {"online-install-not-allowed", 422, "Online installation is not offered",
+                                            false,
+                                            "`online_install` opens the guest's network until its firewall stands. It "
+                                            "needs the mode `direct` and `network.allowOnlineInstall` in the "
+                                            "provider's configuration."},
     [PROBLEM_TOO_MANY_FAILURES] = {"too-many-failures", 429, "Too many wrong tokens", true,
                                    "Wrong tokens are answered only so often a minute. A right token always works."},
     [PROBLEM_INTERNAL_ERROR] = {"internal-error", 500, "The daemon failed", false,

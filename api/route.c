@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/handle.h"
+#include "api/pcapng.h"
 
 #define JSON "application/json"
 #define EVENT_PAGE "limit after lease_id"
@@ -20,6 +21,8 @@ const struct route route_table[] = {
     {REQUEST_GET, "/v1/events", ROUTE_TOKEN, false, EVENT_PAGE, JSON, handle_event_list},
     {REQUEST_GET, "/v1/violations", ROUTE_TOKEN, false, PAGE " lease_id", JSON, handle_violation_list},
     {REQUEST_GET, "/v1/violations/{id}", ROUTE_TOKEN, false, NULL, JSON, handle_violation_get},
+    {REQUEST_GET, "/v1/violations/{id}/evidence", ROUTE_TOKEN, false, NULL, PCAPNG_MEDIA_TYPE,
+     handle_violation_evidence},
     {REQUEST_GET, "/v1/terminations", ROUTE_TOKEN, false, PAGE, JSON, handle_termination_list},
     {REQUEST_GET, "/v1/peers", ROUTE_TOKEN, false, PAGE, JSON, handle_peer_list},
     {REQUEST_GET, "/v1/peers/{public_key}", ROUTE_TOKEN, false, NULL, JSON, handle_peer_get},

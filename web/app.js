@@ -76,7 +76,7 @@ function duration(ms) {
 function stateClass(state) {
   if (state === "running" || state === "established" || state === "enforcing")
     return "good";
-  return state === "terminated" ? "bad" : "busy";
+  return state === "terminated" || state === "lost" || state === "none" ? "bad" : "busy";
 }
 
 function showNode(node) {
@@ -85,6 +85,7 @@ function showNode(node) {
   const facts = [
     ["Version", node.version],
     ["Up", duration(Date.parse(node.time) - Date.parse(node.started_at))],
+    ["Modes", node.network.modes.join(", ")],
     ["Accelerator", node.accelerator.known ? node.accelerator.name : "being probed"],
     ["Why", node.accelerator.reason],
     ["Leases", share("leases", "")],
@@ -103,6 +104,11 @@ function showNode(node) {
   }));
 }
 
+// "filtered", or "sampled 1 %".
+function modeWords(network) {
+  return network.sampling ? network.mode + " " + Number((network.sampling.rate * 100).toPrecision(4)) + " %" : network.mode;
+}
+
 function leaseCells(lease, now) {
   const { vcpus, memory_mib: memory } = lease.resources;
   return [
@@ -110,7 +116,8 @@ function leaseCells(lease, now) {
     cell(shortId(lease.id), "id"),
     cell(lease.image.name),
     cell(vcpus + " vCPU, " + memory + " MiB"),
-    cell(lease.network.mode),
+    cell(modeWords(lease.network)),
+    cell(lease.on_violation),
     cell(lease.filter.enforcement.replace("_", " "), stateClass(lease.filter.enforcement)),
     cell(lease.tunnel.state, stateClass(lease.tunnel.state)),
     cell(lease.consumer.endpoint),
@@ -126,7 +133,9 @@ function violationCells(violation) {
     cell(violation.destination_ip ? violation.destination_ip + port : null),
     cell(violation.ip_protocol),
     cell(violation.count),
-    cell(violation.verdict),
+    cell(violation.verdict, violation.verdict === "terminated" ? "bad" : ""),
+    cell(violation.mode),
+    cell(violation.source === "filter" ? "provider" : "guest (untrusted)"),
     cell(shortId(violation.lease_id), "id"),
   ];
 }

@@ -17,9 +17,10 @@ static int parse(const char *text, struct config *config, struct error *err)
 static void every_key_of_the_file_is_taken(void **state)
 {
     (void)state;
-    const char *text = "{\"network\":{\"mode\":\"filtered\",\"samplingRate\":0.5,\"allowModeOverride\":true,"
-                       "\"allowPrivateEndpoints\":true},\"listen\":{\"tcp\":\"[::1]:0\"},"
-                       "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\"},"
+    const char *text = "{\"network\":{\"mode\":\"conntrack\",\"samplingRate\":0.5,\"allowModeOverride\":true,"
+                       "\"allowPrivateEndpoints\":true,\"allowOnlineInstall\":true},"
+                       "\"tunnel\":{\"timeoutS\":0,\"lostS\":86400},\"listen\":{\"tcp\":\"[::1]:0\"},"
+                       "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\",\"packages\":\"/p\"},"
                        "\"hypervisor\":{\"qemu\":\"qemu\",\"kvmDevice\":\"/dev/kvm\",\"bootWatchdogMs\":100,"
                        "\"startTimeoutMs\":200,\"powerdownMs\":0},"
                        "\"capacity\":{\"leases\":1,\"vcpus\":2,\"memoryMib\":3,\"diskMib\":0}}";
@@ -28,7 +29,12 @@ static void every_key_of_the_file_is_taken(void **state)
     assert_int_equal(parse(text, &config, &err), 0);
     assert_true(config.network.sampling_rate > 0.49 && config.network.sampling_rate < 0.51);
     assert_true(config.network.allow_mode_override);
+    assert_int_equal(config.network.mode, MODE_CONNTRACK);
     assert_true(config.network.allow_private_endpoints);
+    assert_true(config.network.allow_online_install);
+    assert_int_equal(config.tunnel.timeout_s, 0);
+    assert_int_equal(config.tunnel.lost_s, 86400);
+    assert_string_equal(config.paths.packages, "/p");
     assert_true(config.listen.tcp_enabled);
     assert_true(config.listen.tcp.ipv6);
     assert_string_equal(config.paths.runtime, "/r");
@@ -44,6 +50,18 @@ static void an_empty_object_changes_nothing(void **state)
     struct config before = config;
     assert_int_equal(config_parse("{}", 2, &config, NULL), 0);
     assert_memory_equal(&config, &before, sizeof config);
+}
+
+static void every_mode_is_known_by_its_name(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODE_COUNT; i++) {
+        char text[64];
+        struct config config;
+        snprintf(text, sizeof text, "{\"network\":{\"mode\":\"%s\"}}", mode_name((enum mode)i));
+        assert_int_equal(parse(text, &config, NULL), 0);
+        assert_int_equal(config.network.mode, i);
+    }
 }
 
 static void null_and_false_switch_the_port_off(void **state)
@@ -66,7 +84,15 @@ static void each_fault_is_named_by_the_key_s_full_path(void **state)
     } table[] = {
         {"{\"network\":{\"samplngRate\":1}}", "network.samplngRate is not a known key; did you mean \"samplingRate\"?"},
         {"{\"nework\":{}}", "nework is not a known key; did you mean \"network\"?"},
-        {"{\"network\":{\"mode\":\"conntrack\"}}", "network.mode must be \"filtered\""},
+        {"{\"network\":{\"mode\":\"open\"}}", "network.mode must be \"filtered\", \"conntrack\""},
+        {"{\"network\":{\"mode\":\"Direct\"}}", "network.mode must be \"filtered\", \"conntrack\""},
+        {"{\"network\":{\"samplingRate\":0.00099}}", "network.samplingRate must be 0.001 to 1"},
+        {"{\"network\":{\"samplingRate\":1.01}}", "network.samplingRate must be 0.001 to 1"},
+        {"{\"network\":{\"allowOnlineInstall\":1}}", "network.allowOnlineInstall must be true or false"},
+        {"{\"tunnel\":{\"timeoutS\":86401}}", "tunnel.timeoutS must be 0 to 86400"},
+        {"{\"tunnel\":{\"lostS\":-1}}", "tunnel.lostS must be 0 to 86400"},
+        {"{\"tunnel\":{\"timeout\":1}}", "tunnel.timeout is not a known key; did you mean \"timeoutS\"?"},
+        {"{\"paths\":{\"packages\":\"debs\"}}", "paths.packages must be an absolute path"},
         {"{\"network\":{\"samplingRate\":0}}", "network.samplingRate must be 0.001 to 1"},
         {"{\"network\":[]}", "network must be an object"},
         {"{\"listen\":{\"tcp\":\"0.0.0.0:80\"}}", "listen.tcp The daemon listens on loopback alone"},
@@ -112,6 +138,13 @@ static void without_a_file_the_folders_are_the_user_s(void **state)
     assert_string_equal(config.paths.images, "/nowhere/.local/share/omertad/images");
     assert_string_equal(config.file, "");
     assert_int_equal(config.listen.tcp.port, 8470);
+    assert_int_equal(config.network.mode, MODE_FILTERED);
+    assert_int_equal(sampling_ppm(config.network.sampling_rate), 10000);
+    assert_false(config.network.allow_mode_override);
+    assert_false(config.network.allow_online_install);
+    assert_int_equal(config.tunnel.timeout_s, 120);
+    assert_int_equal(config.tunnel.lost_s, 0);
+    assert_string_equal(config.paths.packages, "");
     assert_int_equal(config.capacity.leases, 64);
     assert_true(config.capacity.vcpus >= 1);
     assert_true(config.capacity.memory_mib >= 1);
@@ -179,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_of_the_file_is_taken),
         cmocka_unit_test(an_empty_object_changes_nothing),
+        cmocka_unit_test(every_mode_is_known_by_its_name),
         cmocka_unit_test(null_and_false_switch_the_port_off),
         cmocka_unit_test(each_fault_is_named_by_the_key_s_full_path),
         cmocka_unit_test(all_faults_are_told_at_once),

@@ -115,13 +115,94 @@ static void a_violation_shows_null_where_the_frame_had_nothing(void **state)
     violation.destination_ip[0] = '\0';
     violation.destination_port = 0;
     violation.evidence_bytes = 0;
+    violation.evidence_purged = true;
     json_t *json = encode_violation(&violation);
     assert_non_null(json);
     assert_true(json_is_null(at(json, "destination_ip", NULL)));
     assert_true(json_is_null(at(json, "destination_port", NULL)));
-    /* SHA-256 of nothing. */
-    assert_text(at(json, "evidence", "sha256"), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_true(json_is_null(at(json, "evidence", NULL)));
+    assert_true(json_is_null(at(json, "sampling_rate", NULL)));
+    assert_true(json_is_null(at(json, "stop_latency_ms", NULL)));
     json_decref(json);
+}
+
+static void a_terminating_violation_shows_rate_latency_and_evidence(void **state)
+{
+    (void)state;
+    struct store_violation violation = fixture_violation(1, fixture_lease(1).id);
+    violation.sampling_ppm = 10000;
+    violation.stop_latency_ms = 17;
+    strcpy(violation.verdict, "terminated");
+    memcpy(violation.evidence, "abc", 3);
+    json_t *json = encode_violation(&violation);
+    assert_text(at(json, "verdict", NULL), "terminated");
+    assert_true(json_real_value(at(json, "sampling_rate", NULL)) == 0.01);
+    assert_int_equal(json_integer_value(at(json, "stop_latency_ms", NULL)), 17);
+    assert_int_equal(json_integer_value(at(json, "evidence", "bytes")), 3);
+    /* FIPS 180-2, appendix B.1. */
+    assert_text(at(json, "evidence", "sha256"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    json_decref(json);
+}
+
+static void a_plain_lease_has_no_limits_no_sampling_and_no_exposure(void **state)
+{
+    (void)state;
+    struct store_lease lease = fixture_lease(1);
+    json_t *json = encode_lease(&lease);
+    const json_t *network = at(json, "network", NULL);
+    assert_text(json_object_get(network, "mode"), "filtered");
+    assert_true(json_is_null(json_object_get(network, "sampling")));
+    assert_text(json_object_get(network, "boot_isolation"), "prebuilt");
+    assert_true(json_is_false(json_object_get(network, "require_wireguard")));
+    assert_int_equal(json_object_size(json_object_get(network, "limits")), 4);
+    assert_true(json_is_null(at(network, "limits", "egress_bits_per_s")));
+    assert_true(json_is_null(json_object_get(network, "exposed_ms")));
+    assert_text(at(json, "on_violation", NULL), "drop");
+    json_decref(json);
+}
+
+static void a_sampled_lease_states_what_it_may_miss(void **state)
+{
+    (void)state;
+    struct store_lease lease = fixture_lease(1);
+    strcpy(lease.mode, "sampled");
+    strcpy(lease.on_violation, "terminate");
+    lease.sampling_ppm = 10000;
+    lease.require_wireguard = true;
+    lease.egress_bits_per_s = 8000;
+    lease.ingress_packets_per_s = UINT64_C(1000000000);
+    json_t *json = encode_lease(&lease);
+    const json_t *network = at(json, "network", NULL);
+    assert_true(json_real_value(at(network, "sampling", "rate")) == 0.01);
+    assert_int_equal(json_integer_value(at(network, "sampling", "packets_for_50_percent")), 69);
+    assert_int_equal(json_integer_value(at(network, "sampling", "packets_for_99_percent")), 459);
+    assert_true(json_is_true(json_object_get(network, "require_wireguard")));
+    assert_int_equal(json_integer_value(at(network, "limits", "egress_bits_per_s")), 8000);
+    assert_true(json_is_null(at(network, "limits", "egress_packets_per_s")));
+    assert_int_equal(json_integer_value(at(network, "limits", "ingress_packets_per_s")), 1000000000);
+    assert_text(at(json, "on_violation", NULL), "terminate");
+    json_decref(json);
+}
+
+static void direct_mode_says_that_nothing_is_enforced_or_watched(void **state)
+{
+    (void)state;
+    static const enum lease_state states[] = {LEASE_PENDING, LEASE_RUNNING, LEASE_TERMINATED};
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        struct store_lease lease = fixture_lease(1);
+        lease.state = states[i];
+        lease.policy_desired = 0;
+        strcpy(lease.mode, "direct");
+        strcpy(lease.boot_isolation, "online_install");
+        strcpy(lease.tunnel_state, "waiting");
+        lease.exposed_ms = 31000;
+        json_t *json = encode_lease(&lease);
+        assert_text(at(json, "filter", "enforcement"), "none");
+        assert_text(at(json, "tunnel", "state"), "unobserved");
+        assert_true(json_is_null(at(json, "on_violation", NULL)));
+        assert_int_equal(json_integer_value(at(json, "network", "exposed_ms")), 31000);
+        json_decref(json);
+    }
 }
 
 static void counters_have_an_entry_for_every_reason(void **state)
@@ -184,6 +265,7 @@ static void a_lack_of_memory_yields_a_whole_document_or_none(void **state)
     struct store_lease lease = fixture_lease(1);
     const struct nat_stats stats = {0};
     lease.reason = LEASE_VMM_CRASH;
+    lease.sampling_ppm = 10000;
     char *whole_lease = text_of(encode_lease(&lease));
     char *whole_stats = text_of(encode_stats(&stats, 1, 1));
     size_t failures = 0;
@@ -215,6 +297,10 @@ int main(void)
         cmocka_unit_test(an_ended_lease_shows_how),
         cmocka_unit_test(text_that_is_not_utf8_is_shown_escaped),
         cmocka_unit_test(a_violation_shows_null_where_the_frame_had_nothing),
+        cmocka_unit_test(a_terminating_violation_shows_rate_latency_and_evidence),
+        cmocka_unit_test(a_plain_lease_has_no_limits_no_sampling_and_no_exposure),
+        cmocka_unit_test(a_sampled_lease_states_what_it_may_miss),
+        cmocka_unit_test(direct_mode_says_that_nothing_is_enforced_or_watched),
         cmocka_unit_test(counters_have_an_entry_for_every_reason),
         cmocka_unit_test(events_carry_their_data_as_an_object),
         cmocka_unit_test(a_lack_of_memory_yields_a_whole_document_or_none),

@@ -57,7 +57,7 @@ static int make_world(void **state)
     world->offer = (struct lease_offer){
         .image_dir = world->dir,
         .capacity = {.leases = 4, .vcpus = 4, .memory_mib = 1024, .disk_mib = 100},
-        .mode = NAT_MODE_FILTERED,
+        .network = {.mode = MODE_FILTERED, .sampling_rate = 0.01},
         .own = {.count = 1, .ips = {UINT32_C(0xC6336463)}}, /* 198.51.100.99 */
     };
     *state = world;
@@ -140,7 +140,8 @@ static void what_may_be_left_out_may_be_left_out(void **state)
         struct lease_request request;
         decode(world, changed(optional[i], NULL), &errors, &request);
         assert_int_equal(errors.count, 0);
-        assert_int_equal(request.mode, NAT_MODE_FILTERED);
+        assert_int_equal(request.network.mode, MODE_FILTERED);
+        assert_false(request.network.terminate);
         lease_request_done(&request);
     }
 }
@@ -226,7 +227,7 @@ static void hostile_values_are_refused_at_their_pointer(void **state)
         {"/labels/a", "\"x y\"", NULL},
         {"/labels/a", "7", NULL},
         {"/heartbeat_timeout_s", "5", NULL},
-        {"/on_violation", "\"drop\"", NULL},
+        {"/on_violation", "\"ignore\"", NULL},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct decode_errors errors;
@@ -263,6 +264,8 @@ static void bounds_themselves_are_accepted(void **state)
         {"/consumer/endpoint", "\"223.255.255.255:1\""},
         {"/consumer/preshared_key", "\"" KEY "\""},
         {"/labels/a", "\"\""},
+        {"/on_violation", "\"drop\""},
+        {"/on_violation", "\"terminate\""},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct decode_errors errors;

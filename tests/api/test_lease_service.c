@@ -23,7 +23,7 @@ static struct lease_request request_for(const char *image)
     uint8_t unused[VMM_KEY_BYTES];
     struct lease_request request = {
         .resources = {.leases = 1, .vcpus = 1, .memory_mib = 128},
-        .mode = NAT_MODE_FILTERED,
+        .network = {.mode = MODE_CONNTRACK, .terminate = true, .limits = {.egress_packets_per_s = 7}},
         .tunnel = {.consumer = {.ip = UINT32_C(0xC6336407), .port = 51900},
                    .consumer_tunnel_ip = UINT32_C(0x0A630001),
                    .vm_tunnel_ip = UINT32_C(0x0A630002),
@@ -88,6 +88,10 @@ static void a_lease_lives_from_request_to_release(void **state)
     assert_false(lease_is_final(lease.state));
     assert_int_equal(strlen(lease.vm_public_key), 44);
     assert_int_equal(lease.expires_ms - lease.created_ms, 3600000);
+    assert_string_equal(lease.mode, "conntrack");
+    assert_string_equal(lease.on_violation, "terminate");
+    assert_string_equal(lease.boot_isolation, "prebuilt");
+    assert_int_equal(lease.egress_packets_per_s, 7);
     lease = await(fixture, lease.id.text, LEASE_RUNNING);
     assert_int_equal(lease.policy_observed, lease.policy_desired);
     assert_string_equal(lease.accelerator, "tcg");
@@ -106,6 +110,36 @@ static void a_lease_lives_from_request_to_release(void **state)
     assert_works(lease_service_release(&service, lease.id.text, &lease, &err), err);
     assert_int_equal(lease.state, LEASE_TERMINATED);
     assert_int_equal(lease_service_stats(&service, &lease.id, &stats), -ENOENT);
+
+    world.vmm = lease_service_detach(&service);
+    fixture_done(&world);
+    lease_service_done(&service);
+}
+
+static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
+{
+    const struct store_fixture *fixture = *state;
+    struct vmm_fixture world;
+    struct vmm_spec unused;
+    struct lease_service service;
+    struct store_resources capacity = fixture_capacity(4);
+    struct error err = {0};
+    use_store(fixture);
+    fixture_init(&world, program);
+    fixture_spec(&world, "obedient", &unused);
+    lease_service_init(&service, fixture->store, NULL, &capacity);
+    service.tunnel_timeout_ms = 300;
+    world.config.on_event = lease_event;
+    world.config.context = &service;
+    fixture_open(&world);
+    lease_service_attach(&service, world.vmm);
+
+    struct lease_request request = request_for("obedient");
+    struct store_lease lease;
+    assert_works(lease_service_create(&service, &request, &lease, &err), err);
+    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
+    assert_int_equal(lease.reason, LEASE_TUNNEL_TIMEOUT);
+    assert_string_equal(lease.initiated_by, "provider");
 
     world.vmm = lease_service_detach(&service);
     fixture_done(&world);
@@ -196,6 +230,7 @@ int main(int argc, char **argv)
 #define STORED(test) cmocka_unit_test_setup_teardown(test, store_fixture_setup, store_fixture_teardown)
     const struct CMUnitTest tests[] = {
         STORED(a_lease_lives_from_request_to_release),
+        STORED(a_lease_whose_tunnel_never_comes_up_is_ended),
         STORED(an_image_that_was_changed_ends_its_lease_with_an_event),
         STORED(without_machines_nothing_is_reserved),
         STORED(what_an_earlier_daemon_left_is_ended_at_start),
