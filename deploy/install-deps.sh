@@ -1,5 +1,5 @@
 #!/bin/sh
-# install-deps.sh [GROUP...] - install what is missing of: build, run, image, test, lint (default: all of them).
+# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, lint (default: all but debian).
 #
 # Says what it does; does nothing when all is there. Debian and Ubuntu: apt (with sudo unless root). macOS: prints the
 # Homebrew line, because Homebrew refuses to run for somebody else.
@@ -8,12 +8,13 @@ set -eu
 packages_of() {
     case $1 in
         build) echo "gcc make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libsodium-dev libisofs-dev" ;;
-        run) echo "qemu-system-x86 ca-certificates" ;;
+        run) echo "qemu-system-x86 ca-certificates passt nftables iproute2" ;;
+        debian) echo "mmdebstrap e2fsprogs qemu-utils uidmap xz-utils" ;;
         image) echo "cpio gzip dpkg xz-utils zstd" ;;
-        test) echo "libcmocka-dev python3 curl wireguard-go wireguard-tools iproute2 openssh-client util-linux procps binutils" ;;
+        test) echo "libcmocka-dev python3 curl wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark" ;;
         lint) echo "clang-format clang-tidy shellcheck" ;;
         *)
-            echo "install-deps.sh: $1: no such group (build run image test lint)" >&2
+            echo "install-deps.sh: $1: no such group (build run image debian test lint)" >&2
             exit 2
             ;;
     esac
