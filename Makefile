@@ -78,6 +78,14 @@ $(BUILD)/tests/%: tests/%.c $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a
 	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< \
 	    $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a $(PKG_LIBS) -lcmocka
 
+# A hostile guest and its consumer, for the frame suite of tests/system.
+$(BUILD)/frame_storm: tests/system/native/frame_storm.c
+	@echo "  CC    $<"
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
+frame_storm: $(BUILD)/frame_storm
+
 unit-binaries: $(TEST_BINARIES)
 
 -include $(OBJECTS:.o=.d) $(BUILD)/api/main.d $(TEST_BINARIES:=.d) $(TEST_SUPPORT_OBJECTS:.o=.d)
@@ -95,6 +103,18 @@ $(IMAGES)/micro/manifest.json: deploy/guest/build-micro.sh $(wildcard deploy/gue
 	$(Q)sh deploy/install-deps.sh image
 	$(Q)sh deploy/guest/build-micro.sh $(@D)
 
+DEBIAN_FILES := deploy/guest/build-debian.sh $(shell find deploy/guest/debian -type f)
+
+image-debian: $(IMAGES)/debian/manifest.json $(IMAGES)/debian-bare/manifest.json ## build the production guest (Debian, cloud-init)
+
+$(IMAGES)/debian/manifest.json: $(DEBIAN_FILES)
+	$(Q)sh deploy/install-deps.sh image debian
+	$(Q)sh deploy/guest/build-debian.sh $(@D)
+
+$(IMAGES)/debian-bare/manifest.json: $(DEBIAN_FILES)
+	$(Q)sh deploy/install-deps.sh image debian
+	$(Q)sh deploy/guest/build-debian.sh $(@D) --without-packages
+
 demo: ## lease a real VM, show that nothing gets out of it but its tunnel, end by itself
 	$(Q)sh deploy/install-deps.sh build run image test
 	$(Q)$(MAKE) --no-print-directory all image
@@ -107,7 +127,7 @@ run: ## serve until Ctrl-C; prints the page, the socket and a curl line
 
 check: ## unit tests, layer test, headers alone, system tests with real VMs
 	$(Q)sh deploy/install-deps.sh build run image test
-	$(Q)$(MAKE) --no-print-directory all image unit-binaries
+	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm
 	$(Q)$(PYTHON) tests/run.py --build $(BUILD) --images $(IMAGES) $(CHECK)
 
 check-unit: ## unit tests and house rules only
@@ -116,6 +136,15 @@ check-unit: ## unit tests and house rules only
 
 asan ubsan: ## make check under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory check SANITIZE=address,undefined
+
+check-debian: ## the production guest with real cloud-init, leased from the daemon (minutes a boot)
+	$(Q)sh deploy/install-deps.sh build run image debian test
+	$(Q)$(MAKE) --no-print-directory all image image-debian frame_storm
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_DEBIAN=$(IMAGES)/debian \
+	    OMERTAD_DEBIAN_BARE=$(IMAGES)/debian-bare $(PYTHON) tests/system/run.py -k debian
+
+mutants: ## seeded faults in nat/, each of which the unit tests have to catch
+	$(Q)$(PYTHON) tests/mutants/run.py
 
 tsan: ## unit tests under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory check-unit SANITIZE=thread
@@ -131,7 +160,7 @@ $(BUILD)/tidy/%.ok: %.c $(HEADERS) .clang-tidy
 lint: ## formatting, clang-tidy, shellcheck
 	$(Q)sh deploy/install-deps.sh build lint test
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
-	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch])
+	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/system/native/*.c)
 	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh base/*.sh .ci/run
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
 	$(Q)echo "lint: done"
@@ -146,4 +175,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: all unit-binaries deps image demo run check check-unit asan ubsan tsan lint install clean help
+.PHONY: all unit-binaries frame_storm mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install clean help

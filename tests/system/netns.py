@@ -13,11 +13,13 @@ import os
 import pathlib
 import signal
 import socket
+import stat
 import subprocess
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
+MS_BIND = 0x1000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 PR_SET_PDEATHSIG = 1
 
@@ -47,6 +49,21 @@ def _enter_user_namespace():
                           "start as root, or allow unprivileged user namespaces") from error
 
 
+def _open_tun():
+    """Let every user open /dev/net/tun, as distributions have it, in this mount namespace alone."""
+    try:
+        _bind_tun()
+    except OSError as error:
+        raise NotPossible(f"/dev/net/tun: {error.strerror}: direct mode needs it at mode 0666, as distributions have "
+                          "it, or a container that may make device nodes") from error
+
+
+def _bind_tun():
+    os.mknod("/run/tun", 0o666 | stat.S_IFCHR, os.stat("/dev/net/tun").st_rdev)
+    os.chmod("/run/tun", 0o666)
+    _call("mount", b"/run/tun", b"/dev/net/tun", None, MS_BIND, None)
+
+
 def isolate():
     """Leave the machine's network and mounts for private ones. Must run before any thread starts.
 
@@ -67,6 +84,8 @@ def isolate():
     except OSError as error:
         raise NotPossible(f"/dev/net/tun: {error.strerror}: the consumer's WireGuard needs it; start as root, or "
                           "set it to mode 0666 as distributions have it") from error
+    if uid == 0 and os.stat("/dev/net/tun").st_mode & 0o006 != 0o006:
+        _open_tun()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     return uid
 
