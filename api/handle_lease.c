@@ -7,43 +7,17 @@
 #include "api/api.h"
 #include "api/decode.h"
 #include "api/encode.h"
+#include "api/etag.h"
 #include "api/handle.h"
 #include "api/lease_request.h"
 #include "api/page.h"
 #include "api/problem.h"
 #include "base/clock.h"
 
-enum {
-    ETAG_BYTES = 24, /* a quoted 64-bit number */
-};
-
-static const char *etag_of(const struct store_lease *lease, char ret_text[static ETAG_BYTES])
-{
-    snprintf(ret_text, ETAG_BYTES, "\"%llu\"", (unsigned long long)lease->generation);
-    return ret_text;
-}
-
-/* Whether a list of entity tags names this one. @weak: W/"1" counts as "1" (RFC 9110 section 8.8.3.2). */
-static bool etag_listed(const char *list, const char *etag, bool weak)
-{
-    size_t length = strlen(etag);
-    for (const char *at = list; *at != '\0';) {
-        at += strspn(at, " \t,");
-        if (weak && strncmp(at, "W/", 2) == 0)
-            at += 2;
-        size_t word = strcspn(at, " \t,");
-        if ((word == 1 && *at == '*') || (word == length && memcmp(at, etag, length) == 0))
-            return true;
-        at += word;
-    }
-    return false;
-}
-
 static void respond_lease(struct response *response, unsigned status, const struct store_lease *lease)
 {
-    char etag[ETAG_BYTES];
     response_json(response, status, encode_lease(lease));
-    response_header(response, "ETag", "%s", etag_of(lease, etag));
+    etag_header(response, lease->generation);
 }
 
 /* The {id} of the path. An id of another form names no lease. */
@@ -170,15 +144,8 @@ void handle_lease_get(void *context, const struct request *request, struct respo
     struct api *api = context;
     struct id id;
     struct store_lease lease;
-    char etag[ETAG_BYTES];
-    if (!take_lease(api, request, response, &id, &lease))
-        return;
-    if (request->if_none_match != NULL && etag_listed(request->if_none_match, etag_of(&lease, etag), true)) {
-        response_empty(response, 304);
-        response_header(response, "ETag", "%s", etag);
-        return;
-    }
-    respond_lease(response, 200, &lease);
+    if (take_lease(api, request, response, &id, &lease) && !etag_unchanged(request, response, lease.generation))
+        respond_lease(response, 200, &lease);
 }
 
 void handle_lease_delete(void *context, const struct request *request, struct response *response)
@@ -187,13 +154,8 @@ void handle_lease_delete(void *context, const struct request *request, struct re
     struct error err = {0};
     struct id id;
     struct store_lease lease;
-    char etag[ETAG_BYTES];
-    if (!take_lease(api, request, response, &id, &lease))
+    if (!take_lease(api, request, response, &id, &lease) || !etag_allows(request, response, lease.generation))
         return;
-    if (request->if_match != NULL && !etag_listed(request->if_match, etag_of(&lease, etag), false)) {
-        problem_respond(response, request, PROBLEM_PRECONDITION_FAILED, "The lease's generation is %s.", etag);
-        return;
-    }
     if (lease_service_release(api->service, id.text, &lease, &err) < 0)
         problem_respond_error(response, request, &err, id.text, api->log);
     else

@@ -76,6 +76,9 @@ static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_PRECONDITION_FAILED] = {"precondition-failed", 412, "The resource has changed", false,
                                      "If-Match names another generation than the present one. Read the resource again "
                                      "and decide anew."},
+    [PROBLEM_PRECONDITION_REQUIRED] = {"precondition-required", 428, "If-Match is needed", false,
+                                       "A change says with If-Match which generation it was decided on, so that two "
+                                       "clients do not overwrite each other. Take it from the ETag of a GET."},
     [PROBLEM_BODY_TOO_LARGE] = {"body-too-large", 413, "The body is too large", false, "A body may have 256 KiB."},
     [PROBLEM_TARGET_TOO_LONG] = {"target-too-long", 414, "The request target is too long", false,
                                  "Path and query may have 2047 bytes together."},
