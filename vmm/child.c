@@ -1,4 +1,8 @@
-/* Between fork(2) and execve(2) the child of a program with threads may only call what signal-safety(7) lists, so
+/* A child starts in two steps. The first makes the process and has it wait; the second lets it become its program. What
+ * outlives the daemon can so be written down before it runs: a daemon that is killed between the steps takes the waiting
+ * process with it.
+ *
+ * Between fork(2) and execve(2) the child of a program with threads may only call what signal-safety(7) lists, so
  * everything that needs memory, locks or a decision is worked out before, in struct plan.
  *
  * Descriptors are moved in two steps, because the number that one must get may be the number that another still has: all
@@ -26,10 +30,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/scope.h"
+#include "vmm/attachment.h"
 #include "vmm/vmm.h"
 
 enum {
-    FAILURE_FD = CHILD_FD_TO_MAX + 1, /* where the child keeps the pipe that tells of a failed execve(2) */
+    START_FD = CHILD_FD_TO_MAX + 1, /* where the child keeps its end of struct child's start_fd */
     MOVED_FD = CHILD_FD_TO_MAX + 2,
     OPEN_MAX_LIMIT = 1048576, /* more closes than that would take longer than a start may */
     READS_MAX = 16,  /* of CHILD_OUTPUT_BYTES each: a child that floods its stderr does not keep the supervisor */
@@ -44,7 +49,8 @@ struct plan {
     char *const *argv;
     struct child_fd fds[CHILD_FD_MAX + 3];
     size_t fd_count;
-    int failure_fd;
+    enum child_bond bond;
+    int start_fd; /* a byte comes in when execve(2) may be called, its failure goes out */
     pid_t parent;
     int open_max; /* first number that no descriptor has; only used where there is no close_range(2) */
 };
@@ -80,7 +86,7 @@ static bool is_target(const struct plan *plan, int fd)
     for (size_t at = 0; at < plan->fd_count; at++)
         if (plan->fds[at].to == fd)
             return true;
-    return fd == FAILURE_FD;
+    return fd == START_FD;
 }
 
 static void close_others(const struct plan *plan)
@@ -98,10 +104,10 @@ static void close_others(const struct plan *plan)
 
 static int place_descriptors(struct plan *plan)
 {
-    int failure_fd = fcntl(plan->failure_fd, F_DUPFD, MOVED_FD);
-    if (failure_fd < 0)
+    int start_fd = fcntl(plan->start_fd, F_DUPFD, MOVED_FD);
+    if (start_fd < 0)
         return -errno;
-    plan->failure_fd = failure_fd;
+    plan->start_fd = start_fd;
     int moved[CHILD_FD_MAX + 3];
     for (size_t at = 0; at < plan->fd_count; at++)
         if ((moved[at] = fcntl(plan->fds[at].from, F_DUPFD, MOVED_FD)) < 0)
@@ -109,10 +115,27 @@ static int place_descriptors(struct plan *plan)
     for (size_t at = 0; at < plan->fd_count; at++)
         if (dup2(moved[at], plan->fds[at].to) < 0)
             return -errno;
-    if (dup2(failure_fd, FAILURE_FD) < 0 || fcntl(FAILURE_FD, F_SETFD, FD_CLOEXEC) != 0)
+    if (dup2(start_fd, START_FD) < 0 || fcntl(START_FD, F_SETFD, FD_CLOEXEC) != 0)
         return -errno;
-    plan->failure_fd = FAILURE_FD;
+    plan->start_fd = START_FD;
     close_others(plan);
+    return 0;
+}
+
+/* Return: 0 when the parent said so; it may have ended instead. */
+static int await_release(const struct plan *plan)
+{
+    char byte;
+    ssize_t length;
+    do
+        length = read(plan->start_fd, &byte, sizeof byte);
+    while (length < 0 && errno == EINTR);
+    if (length != sizeof byte)
+        return length < 0 ? -errno : -ECANCELED;
+#ifndef OMERTAD_PORTABLE
+    if (plan->bond == CHILD_OUTLIVES_PARENT && prctl(PR_SET_PDEATHSIG, 0) != 0)
+        return -errno;
+#endif
     return 0;
 }
 
@@ -123,11 +146,14 @@ static _Noreturn void become(struct plan *plan)
     int code = confine(plan);
     if (code == 0)
         code = place_descriptors(plan);
+    if (code == 0)
+        code = await_release(plan);
     if (code == 0) {
         execve(plan->path, plan->argv, environment);
         code = -errno;
     }
-    (void)!write(plan->failure_fd, &code, sizeof code);
+    /* A parent that is gone does not hear it; SIGPIPE ends this process as well as _exit(2) does. */
+    (void)!write(plan->start_fd, &code, sizeof code);
     _exit(127);
 }
 
@@ -176,7 +202,7 @@ static pid_t wait_for(pid_t pid, int *ret_status, int options)
     return found;
 }
 
-/* The end of the pipe means that execve(2) has closed it. */
+/* The end of the stream means that execve(2) has closed it. */
 static int await_exec(int fd)
 {
     int code = 0;
@@ -205,34 +231,39 @@ static pid_t fork_into(struct plan *plan)
     return pid;
 }
 
-static int run_plan(struct plan *plan, int output_fd, int failure_fds[2], struct child *ret_child, struct error *err)
+static int run_plan(struct plan *plan, struct child *ret_child, struct error *err)
 {
     pid_t pid = fork_into(plan);
     if (pid < 0)
         return error_set(err, -errno, "cannot start a process: %s", strerror(errno));
-    fd_close(&failure_fds[1]);
-    int rc = await_exec(failure_fds[0]);
-    if (rc != 0) {
-        int status;
-        (void)wait_for(pid, &status, 0);
-        return error_set(err, rc, "%s: %s", plan->path, strerror(-rc));
-    }
-    child_init(ret_child);
     ret_child->pid = pid;
     ret_child->pidfd = open_pidfd(pid); /* -1 makes the supervisor look every CHILD_TICK_MS */
-    ret_child->output_fd = output_fd;
     ret_child->start_ticks = child_start_ticks(pid, NULL);
     return 0;
 }
 
-int child_spawn(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
-                struct child *ret_child, struct error *err)
+static void make_plan(struct plan *plan, char *const argv[], const struct child_fd *fds, size_t fd_count,
+                      enum child_bond bond)
+{
+    *plan = (struct plan){.argv = argv, .bond = bond, .parent = getpid()};
+    long open_max = sysconf(_SC_OPEN_MAX);
+    plan->open_max = open_max > 0 && open_max < OPEN_MAX_LIMIT ? (int)open_max : OPEN_MAX_LIMIT;
+    for (size_t at = 0; at < fd_count; at++) {
+        REQUIRE(fds[at].from >= 0 && fds[at].to > STDERR_FILENO && fds[at].to <= CHILD_FD_TO_MAX);
+        plan->fds[plan->fd_count++] = fds[at];
+    }
+}
+
+int child_prepare(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
+                  enum child_bond bond, struct child *ret_child, struct error *err)
 {
     REQUIRE(fd_count <= CHILD_FD_MAX);
+    struct plan plan;
+    make_plan(&plan, argv, fds, fd_count, bond);
     /* The child goes to "/", so a path that starts here has to be found here. */
     char found[PATH_MAX];
-    const char *absolute = path[0] == '/' ? path : realpath(path, found);
-    if (absolute == NULL)
+    plan.path = path[0] == '/' ? path : realpath(path, found);
+    if (plan.path == NULL)
         return error_set(err, -errno, "%s: %s", path, strerror(errno));
     int null_fd SCOPED_FD = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null_fd < 0)
@@ -242,33 +273,76 @@ int child_spawn(const char *path, char *const argv[], const struct child_fd *fds
         return error_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
     int output_fd SCOPED_FD = output[0];
     int printed_fd SCOPED_FD = output[1];
-    int failure[2];
-    if (open_pipe(failure) != 0)
-        return error_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
+    int start_fd SCOPED_FD = -1;
+    int waiting_fd SCOPED_FD = -1;
+    int rc = attachment_pair(SOCK_STREAM, &start_fd, &waiting_fd, err);
+    if (rc != 0)
+        return rc;
+    if (fcntl(start_fd, F_SETFL, 0) != 0 || fcntl(output_fd, F_SETFL, O_NONBLOCK) != 0)
+        return error_set(err, -errno, "cannot set up a child's descriptors: %s", strerror(errno));
 
-    struct plan plan = {.path = absolute, .argv = argv, .failure_fd = failure[1], .parent = getpid()};
-    long open_max = sysconf(_SC_OPEN_MAX);
-    plan.open_max = open_max > 0 && open_max < OPEN_MAX_LIMIT ? (int)open_max : OPEN_MAX_LIMIT;
-    for (size_t at = 0; at < fd_count; at++) {
-        REQUIRE(fds[at].from >= 0 && fds[at].to > STDERR_FILENO && fds[at].to <= CHILD_FD_TO_MAX);
-        plan.fds[plan.fd_count++] = fds[at];
-    }
+    plan.start_fd = waiting_fd;
     plan.fds[plan.fd_count++] = (struct child_fd){null_fd, STDIN_FILENO};
     plan.fds[plan.fd_count++] = (struct child_fd){printed_fd, STDOUT_FILENO};
     plan.fds[plan.fd_count++] = (struct child_fd){printed_fd, STDERR_FILENO};
-    int rc = fcntl(output_fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : error_set(err, -errno, "pipe: %s", strerror(errno));
+    struct child child;
+    child_init(&child);
+    rc = run_plan(&plan, &child, err);
+    if (rc != 0)
+        return rc;
+    child.output_fd = fd_take(&output_fd);
+    child.start_fd = fd_take(&start_fd);
+    *ret_child = child;
+    return 0;
+}
+
+int child_release(struct child *child, const char *path, struct error *err)
+{
+    REQUIRE(child->start_fd >= 0);
+    /* A child that could not get so far has written why. */
+    int rc = send(child->start_fd, "", 1, MSG_NOSIGNAL) < 0 && errno != EPIPE ? -errno : 0;
     if (rc == 0)
-        rc = run_plan(&plan, output_fd, failure, ret_child, err);
+        rc = await_exec(child->start_fd);
+    fd_close(&child->start_fd);
     if (rc == 0)
-        (void)fd_take(&output_fd);
-    fd_close(&failure[0]);
-    fd_close(&failure[1]);
+        return 0;
+    child_close(child);
+    return error_set(err, rc, "%s: %s", path, strerror(-rc));
+}
+
+int child_spawn(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
+                struct child *ret_child, struct error *err)
+{
+    struct child child;
+    int rc = child_prepare(path, argv, fds, fd_count, CHILD_DIES_WITH_PARENT, &child, err);
+    if (rc == 0)
+        rc = child_release(&child, path, err);
+    if (rc == 0)
+        *ret_child = child;
     return rc;
+}
+
+static bool still_runs(pid_t pid, uint64_t start_ticks)
+{
+    bool ended = false;
+    return child_start_ticks(pid, &ended) == start_ticks && !ended;
+}
+
+/* Waits for a killed process that is nobody's child here. @pidfd: may be -1 */
+static int await_end(int pidfd, pid_t pid, uint64_t start_ticks)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    for (uint64_t limit = clock_monotonic_ms() + STRAY_MS; still_runs(pid, start_ticks);) {
+        if (clock_monotonic_ms() > limit)
+            return -ETIMEDOUT;
+        (void)poll(&ended, 1, CHILD_TICK_MS);
+    }
+    return 0;
 }
 
 void child_init(struct child *child)
 {
-    *child = (struct child){.pidfd = -1, .output_fd = -1};
+    *child = (struct child){.pidfd = -1, .start_fd = -1, .output_fd = -1};
 }
 
 int child_signal(const struct child *child, int signal)
@@ -283,9 +357,23 @@ static struct child_exit exit_of(int status)
     return (struct child_exit){.code = WEXITSTATUS(status), .signal = 0};
 }
 
+/* Nobody waits for the process of another parent; its descriptor says when it has ended. */
+static bool reap_adopted(struct child *child, struct child_exit *ret_exit)
+{
+    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    if (child->pid == 0 || poll(&ended, 1, 0) <= 0)
+        return false;
+    child->pid = 0;
+    fd_close(&child->pidfd);
+    *ret_exit = (struct child_exit){.code = -1, .signal = 0};
+    return true;
+}
+
 bool child_reap(struct child *child, struct child_exit *ret_exit)
 {
     int status;
+    if (child->adopted)
+        return reap_adopted(child, ret_exit);
     if (child->pid == 0 || wait_for(child->pid, &status, WNOHANG) != child->pid)
         return false;
     child->pid = 0;
@@ -337,9 +425,13 @@ void child_close(struct child *child)
     int status;
     if (child->pid != 0) {
         (void)child_signal(child, SIGKILL);
-        (void)wait_for(child->pid, &status, 0);
+        if (child->adopted)
+            (void)await_end(child->pidfd, child->pid, child->start_ticks);
+        else
+            (void)wait_for(child->pid, &status, 0);
         child->pid = 0;
     }
+    fd_close(&child->start_fd);
     fd_close(&child->pidfd);
     fd_close(&child->output_fd);
 }
@@ -385,32 +477,41 @@ const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES])
     return ret_text;
 }
 
-static bool still_runs(pid_t pid, uint64_t start_ticks)
-{
-    bool ended = false;
-    return child_start_ticks(pid, &ended) == start_ticks && !ended;
-}
-
-int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struct error *err)
+int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct child *ret_child, struct error *err)
 {
     char boot[ID_TEXT_BYTES];
     if (pid <= 1 || pid > INT32_MAX || pid == getpid() || start_ticks == 0 || *vmm_boot_id(boot) == '\0' ||
         strcmp(boot, boot_id) != 0)
-        return 0;
+        return error_set(err, -ESRCH, "process %" PRId64 " is not of this boot", pid);
     /* The pidfd comes first: what is read about the pid afterwards is true of the process that it holds. */
     int pidfd SCOPED_FD = open_pidfd((pid_t)pid);
     if (!still_runs((pid_t)pid, start_ticks))
+        return error_set(err, -ESRCH, "process %" PRId64 " is not there any more", pid);
+    if (pidfd < 0)
+        return error_set(err, -ENOTSUP, "this system has no descriptor for a process");
+    child_init(ret_child);
+    ret_child->pid = (pid_t)pid;
+    ret_child->adopted = true;
+    ret_child->pidfd = fd_take(&pidfd);
+    ret_child->start_ticks = start_ticks;
+    return 0;
+}
+
+int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struct error *err)
+{
+    struct child stray;
+    int rc = child_adopt(pid, start_ticks, boot_id, &stray, NULL);
+    if (rc == -ENOTSUP) {
+        child_init(&stray);
+        stray.pid = (pid_t)pid;
+    } else if (rc != 0) {
         return 0;
-    int rc = send_signal((pid_t)pid, pidfd, SIGKILL);
+    }
+    rc = child_signal(&stray, SIGKILL);
+    if (rc == 0)
+        rc = await_end(stray.pidfd, stray.pid, start_ticks);
+    fd_close(&stray.pidfd);
     if (rc == -ESRCH)
         return 0;
-    if (rc != 0)
-        return error_set(err, rc, "cannot end process %" PRId64 ": %s", pid, strerror(-rc));
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    for (uint64_t limit = clock_monotonic_ms() + STRAY_MS; still_runs((pid_t)pid, start_ticks);) {
-        if (clock_monotonic_ms() > limit)
-            return error_set(err, -ETIMEDOUT, "process %" PRId64 " does not end", pid);
-        (void)poll(&ended, 1, CHILD_TICK_MS);
-    }
-    return 1;
+    return rc == 0 ? 1 : error_set(err, rc, "cannot end process %" PRId64 ": %s", pid, strerror(-rc));
 }

@@ -28,20 +28,30 @@ struct child_exit {
     int signal;
 };
 
+/** enum child_bond - What becomes of a child when the thread that started it ends, however that comes about. */
+enum child_bond {
+    CHILD_DIES_WITH_PARENT,
+    CHILD_OUTLIVES_PARENT, /* from child_release() on */
+};
+
 /**
  * struct child - One running child
  * @pid:         0 once it has been reaped
+ * @adopted:     a process that an earlier daemon started: it cannot be waited for, so how it ended stays unknown
  * @pidfd:       readable when the child has ended; -1 where the system has none
+ * @start_fd:    the child waits at its other end for child_release(); -1 once it need not wait
  * @output_fd:   what the child prints, non-blocking; -1 once it is at its end
  * @start_ticks: with the pid and the boot id the child's identity, 0 where the system does not tell
  * @output:      ring of the newest bytes of stdout and stderr
  * @output_total: bytes printed so far
  *
- * Owner: whoever called child_spawn(), until child_close().
+ * Owner: whoever called child_prepare() or child_adopt(), until child_close().
  */
 struct child {
     pid_t pid;
+    bool adopted;
     int pidfd;
+    int start_fd;
     int output_fd;
     uint64_t start_ticks;
     uint64_t output_total;
@@ -52,16 +62,39 @@ struct child {
 void child_init(struct child *child);
 
 /**
- * child_spawn() - Start a program
+ * child_prepare() - Start a process that is to become a program, and have it wait
  * @path:      the program's file; PATH is not searched
  * @argv:      ends with NULL
  * @fds:       the child has these, /dev/null as 0, a pipe to @output_fd as 1 and 2, and no other
- * @ret_child: filled on success
- * Return:     0; what execve(2) said, when the program cannot be run; or what else failed
- * Thread:     the child is killed when the calling thread ends (PR_SET_PDEATHSIG): one that lives as long as it should
+ * @bond:      until child_release() every child dies with its parent
+ * @ret_child: filled on success; its pid and start_ticks are those of the program already, so that they can be written
+ *             down before there is anything that could be left behind
+ * Return:     0, or what failed
+ * Thread:     one that lives as long as the child should (PR_SET_PDEATHSIG)
  */
+int child_prepare(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
+                  enum child_bond bond, struct child *ret_child, struct error *err);
+
+/**
+ * child_release() - Let a prepared child become its program
+ * @path:  for the error's message
+ * Return: 0; what execve(2) said, when the program cannot be run: then nothing is left of the child
+ * Thread: the one that prepared it
+ */
+int child_release(struct child *child, const char *path, struct error *err);
+
+/** child_spawn() - child_prepare() and child_release() of a child that dies with its parent. Thread: as child_prepare() */
 int child_spawn(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
                 struct child *ret_child, struct error *err);
+
+/**
+ * child_adopt() - Take over a process that an earlier daemon started
+ * @start_ticks, @boot_id: with the pid its identity; all three have to hold
+ * @ret_child: filled on success; nothing of what it prints is heard
+ * Return:     0; -ESRCH when there is no such process any more; -ENOTSUP where the system has no pidfd
+ * Thread:     any
+ */
+int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct child *ret_child, struct error *err);
 
 /**
  * child_signal() - Signal a child that has not been reaped
@@ -72,7 +105,7 @@ int child_signal(const struct child *child, int signal);
 
 /**
  * child_reap() - See whether the child has ended, without waiting
- * @ret_exit: filled when it has
+ * @ret_exit: filled when it has; of an adopted one neither code nor signal is known
  * Return:    true once; the child's pid is 0 afterwards
  * Thread:    the child's owner
  */

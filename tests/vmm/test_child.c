@@ -64,11 +64,13 @@ static int show_surroundings(void)
     return 0;
 }
 
-static void be_parent(void)
+/* @bond: of the grandchild; @released: whether it becomes its program or waits for that */
+static void be_parent(enum child_bond bond, bool released)
 {
     struct child child;
     char *argv[] = {self, (char *)"child", (char *)"wait", NULL};
-    if (child_spawn(self, argv, NULL, 0, &child, NULL) == 0)
+    if (child_prepare(self, argv, NULL, 0, bond, &child, NULL) == 0 &&
+        (!released || child_release(&child, self, NULL) == 0))
         printf("%d\n", (int)child.pid);
     fflush(stdout);
 }
@@ -94,7 +96,11 @@ static int be_child(const char *role)
         return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
 #endif
     if (strcmp(role, "parent") == 0)
-        be_parent();
+        be_parent(CHILD_DIES_WITH_PARENT, true);
+    if (strcmp(role, "outlived") == 0)
+        be_parent(CHILD_OUTLIVES_PARENT, true);
+    if (strcmp(role, "undecided") == 0)
+        be_parent(CHILD_OUTLIVES_PARENT, false);
     while (true)
         pause();
 }
@@ -210,25 +216,100 @@ static void a_child_can_gain_no_privileges(void **state)
     child_close(&child);
 }
 
-static void a_child_dies_with_its_parent(void **state)
+/* Starts a parent of a role, ends it with SIGKILL, and tells who its child was. */
+static pid_t kill_parent(const char *role, uint64_t *ret_start_ticks)
 {
-    (void)state;
     struct child parent;
-    spawn("parent", NULL, 0, &parent);
+    spawn(role, NULL, 0, &parent);
     while (parent.output_total == 0 || parent.output[parent.output_total - 1] != '\n') {
         poll(&(struct pollfd){.fd = parent.output_fd, .events = POLLIN}, 1, WAIT_MS);
         child_read_output(&parent);
         assert_true(parent.output_fd >= 0);
     }
     pid_t grandchild = (pid_t)atoi(parent.output);
-    uint64_t start_ticks = child_start_ticks(grandchild, NULL);
-    assert_true(start_ticks > 0);
+    *ret_start_ticks = child_start_ticks(grandchild, NULL);
+    assert_true(*ret_start_ticks > 0);
     child_close(&parent);
+    return grandchild;
+}
+
+static void assert_ends(pid_t pid, uint64_t start_ticks)
+{
     bool ended = false;
-    for (int waited = 0; child_start_ticks(grandchild, &ended) == start_ticks && !ended; waited++) {
+    for (int waited = 0; child_start_ticks(pid, &ended) == start_ticks && !ended; waited++) {
         assert_true(waited < WAIT_MS);
         poll(NULL, 0, 1);
     }
+}
+
+static void a_child_dies_with_its_parent(void **state)
+{
+    (void)state;
+    uint64_t start_ticks;
+    pid_t grandchild = kill_parent("parent", &start_ticks);
+    assert_ends(grandchild, start_ticks);
+}
+
+static void a_child_that_was_not_released_dies_with_its_parent_whatever_its_bond(void **state)
+{
+    (void)state;
+    uint64_t start_ticks;
+    pid_t grandchild = kill_parent("undecided", &start_ticks);
+    assert_ends(grandchild, start_ticks);
+}
+
+static void a_child_that_outlives_its_parent_can_be_adopted_and_ended(void **state)
+{
+    (void)state;
+    uint64_t start_ticks;
+    char boot_id[ID_TEXT_BYTES];
+    struct error err = {0};
+    pid_t grandchild = kill_parent("outlived", &start_ticks);
+    poll(NULL, 0, 50); /* a death signal would be there by now */
+    struct child adopted;
+    struct child_exit how;
+    assert_int_equal(child_adopt(grandchild, start_ticks, vmm_boot_id(boot_id), &adopted, &err), 0);
+    assert_int_equal(adopted.pid, grandchild);
+    assert_false(child_reap(&adopted, &how));
+    assert_int_equal(child_signal(&adopted, SIGKILL), 0);
+    how = await_exit(&adopted);
+    assert_int_equal(how.code, -1);
+    assert_int_equal(how.signal, 0);
+    child_close(&adopted);
+    assert_ends(grandchild, start_ticks);
+    assert_int_equal(child_adopt(grandchild, start_ticks, boot_id, &adopted, &err), -ESRCH);
+}
+
+static void closing_ends_an_adopted_child(void **state)
+{
+    (void)state;
+    uint64_t start_ticks;
+    char boot_id[ID_TEXT_BYTES];
+    struct error err = {0};
+    pid_t grandchild = kill_parent("outlived", &start_ticks);
+    struct child adopted;
+    assert_int_equal(child_adopt(grandchild, start_ticks, vmm_boot_id(boot_id), &adopted, &err), 0);
+    child_close(&adopted);
+    assert_ends(grandchild, start_ticks);
+}
+
+static void a_process_is_adopted_only_when_its_whole_identity_holds(void **state)
+{
+    (void)state;
+    struct child child;
+    struct child adopted;
+    char boot_id[ID_TEXT_BYTES];
+    struct error err = {0};
+    vmm_boot_id(boot_id);
+    spawn("wait", NULL, 0, &child);
+    assert_int_equal(child_adopt(child.pid, child.start_ticks + 1, boot_id, &adopted, &err), -ESRCH);
+    assert_int_equal(child_adopt(child.pid, 0, boot_id, &adopted, &err), -ESRCH);
+    assert_int_equal(child_adopt(child.pid, child.start_ticks, "another boot", &adopted, &err), -ESRCH);
+    assert_int_equal(child_adopt(1, child_start_ticks(1, NULL), boot_id, &adopted, &err), -ESRCH);
+    assert_int_equal(child_adopt(getpid(), child_start_ticks(getpid(), NULL), boot_id, &adopted, &err), -ESRCH);
+    struct child_exit how;
+    assert_false(child_reap(&child, &how));
+    child_close(&child);
 }
 #endif
 
@@ -245,6 +326,37 @@ static void a_program_that_is_not_there_is_an_error_of_the_spawn(void **state)
     assert_int_equal(child_spawn("nonexistent", argv, NULL, 0, &child, &err), -ENOENT);
     assert_int_equal(fixture_open_fds(), fds);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+static void a_prepared_child_does_nothing_until_it_is_released(void **state)
+{
+    (void)state;
+    struct child child;
+    char *argv[] = {self, (char *)"child", (char *)"seven", NULL};
+    struct error err = {0};
+    assert_int_equal(child_prepare(self, argv, NULL, 0, CHILD_DIES_WITH_PARENT, &child, &err), 0);
+    assert_true(child.pid > 0);
+    assert_true(child.start_ticks > 0);
+    uint64_t start_ticks = child.start_ticks;
+    struct child_exit how;
+    poll(NULL, 0, 50);
+    assert_false(child_reap(&child, &how));
+    assert_int_equal(child_release(&child, self, &err), 0);
+    assert_int_equal(child_start_ticks(child.pid, NULL), start_ticks); /* the program is the process that was noted */
+    assert_int_equal(await_exit(&child).code, 7);
+    child_close(&child);
+}
+
+static void a_prepared_child_that_is_closed_never_runs(void **state)
+{
+    (void)state;
+    struct child child;
+    char *argv[] = {self, (char *)"child", (char *)"seven", NULL};
+    struct error err = {0};
+    assert_int_equal(child_prepare(self, argv, NULL, 0, CHILD_OUTLIVES_PARENT, &child, &err), 0);
+    pid_t pid = child.pid;
+    child_close(&child);
+    assert_int_equal(kill(pid, 0), -1);
 }
 
 static void exit_code_and_signal_are_told_apart(void **state)
@@ -362,8 +474,14 @@ int main(int argc, char **argv)
 #ifndef OMERTAD_PORTABLE
         cmocka_unit_test(a_child_can_gain_no_privileges),
         cmocka_unit_test(a_child_dies_with_its_parent),
+        cmocka_unit_test(a_child_that_was_not_released_dies_with_its_parent_whatever_its_bond),
+        cmocka_unit_test(a_child_that_outlives_its_parent_can_be_adopted_and_ended),
+        cmocka_unit_test(closing_ends_an_adopted_child),
+        cmocka_unit_test(a_process_is_adopted_only_when_its_whole_identity_holds),
 #endif
         cmocka_unit_test(a_program_that_is_not_there_is_an_error_of_the_spawn),
+        cmocka_unit_test(a_prepared_child_does_nothing_until_it_is_released),
+        cmocka_unit_test(a_prepared_child_that_is_closed_never_runs),
         cmocka_unit_test(exit_code_and_signal_are_told_apart),
         cmocka_unit_test(closing_ends_a_child_that_runs),
         cmocka_unit_test(only_the_newest_output_is_kept_and_shown),
