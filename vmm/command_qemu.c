@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/un.h>
 
 enum command_qemu_limits {
     WORD_BYTES_MAX = 64,
@@ -40,6 +41,17 @@ static bool is_command_line(const char *text)
     return true;
 }
 
+/* QEMU takes a comma within a value only when it stands twice; no path of ours needs one. */
+static bool is_path(const char *text)
+{
+    struct sockaddr_un address;
+    size_t length = text == NULL ? 0 : strlen(text);
+    for (size_t at = 0; at < length; at++)
+        if (text[at] < ' ' || text[at] > '~' || text[at] == ',')
+            return false;
+    return length > 0 && length < sizeof address.sun_path && text[0] == '/';
+}
+
 static int refuse(struct error *err, const char *field, const char *why)
 {
     error_set(err, -EINVAL, "QEMU %s: %s", field, why);
@@ -61,6 +73,9 @@ static int check(const struct command_qemu *qemu, struct error *err)
         return refuse(err, "vcpus", "not within 1 to 255");
     if (qemu->memory_mib == 0)
         return refuse(err, "memory_mib", "is zero");
+    if (qemu->net == COMMAND_NET_NAMED && (!is_path(qemu->vm_socket) || !is_path(qemu->host_socket)))
+        return refuse(err, "socket",
+                      "not an absolute path of printable ASCII without commas that fits a socket's name");
     if ((qemu->guest_mac.b[0] & 1) != 0)
         return refuse(err, "guest_mac", "is a group address");
     if (!is_command_line(qemu->kernel_command_line))
@@ -101,22 +116,28 @@ static void add_confinement(struct command *command)
     add_pair(command, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 }
 
-static void add_channels(struct command *command)
+/* @named: the console listens, as QMP does, so that another daemon can take the place of the one that went */
+static void add_channels(struct command *command, bool named)
 {
     command_add(command, "-chardev");
-    command_add(command, "socket,id=console,fd=%d", COMMAND_FD_CONSOLE);
+    command_add(command, "socket,id=console,fd=%d%s", COMMAND_FD_CONSOLE, named ? ",server=on,wait=off" : "");
     add_pair(command, "-serial", "chardev:console");
     command_add(command, "-chardev");
     command_add(command, "socket,id=qmp,fd=%d,server=on,wait=off", COMMAND_FD_QMP);
     add_pair(command, "-mon", "chardev=qmp,mode=control");
 }
 
-static void add_network(struct command *command, enum command_net net, struct nat_mac mac)
+static void add_network(struct command *command, const struct command_qemu *qemu)
 {
+    struct nat_mac mac = qemu->guest_mac;
     command_add(command, "-netdev");
-    switch (net) {
+    switch (qemu->net) {
     case COMMAND_NET_DGRAM:
         command_add(command, "dgram,id=net0,local.type=fd,local.str=%d", COMMAND_FD_NET);
+        break;
+    case COMMAND_NET_NAMED:
+        command_add(command, "dgram,id=net0,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s",
+                    qemu->vm_socket, qemu->host_socket);
         break;
     case COMMAND_NET_TAP:
         command_add(command, "tap,id=net0,fd=%d,vhost=off", COMMAND_FD_NET);
@@ -178,8 +199,8 @@ int command_qemu_build(const struct command_qemu *qemu, struct command *ret_comm
     command_start(ret_command, qemu->program);
     add_machine(ret_command, qemu);
     add_confinement(ret_command);
-    add_channels(ret_command);
-    add_network(ret_command, qemu->net, qemu->guest_mac);
+    add_channels(ret_command, qemu->net == COMMAND_NET_NAMED);
+    add_network(ret_command, qemu);
     if (qemu->base_format != NULL)
         add_root(ret_command, qemu->base_format);
     add_block(ret_command, "seed", COMMAND_FD_SEED, SET_SEED, false);

@@ -12,7 +12,8 @@
 /** enum command_net - What stands at COMMAND_FD_NET. */
 enum command_net {
     COMMAND_NET_DGRAM, /* one end of an attachment; the NAT has the other */
-    COMMAND_NET_TAP,   /* an attached tap device of the machine's own namespace; the launcher opened it */
+    COMMAND_NET_NAMED, /* nothing: two names in the machine's folder, so that another daemon's NAT can come in its place */
+    COMMAND_NET_TAP, /* an attached tap device of the machine's own namespace; the launcher opened it */
 };
 
 /**
@@ -23,6 +24,8 @@ enum command_net {
  * @name:                the lease's id
  * @kernel_command_line: printable ASCII
  * @has_disk:            COMMAND_FD_DISK is there
+ * @vm_socket:           COMMAND_NET_NAMED only: absolute path that the hypervisor binds
+ * @host_socket:         the same for the NAT's, to which each frame is sent. While nobody has bound it, frames are lost
  * @base_format:         "raw" or "qcow2": COMMAND_FD_BASE is a root disk in this format, and COMMAND_FD_OVERLAY a qcow2 file
  *                       that takes what is written to it; NULL: there is none. It is the guest's first disk
  *
@@ -36,6 +39,8 @@ struct command_qemu {
     uint32_t vcpus;
     uint32_t memory_mib;
     enum command_net net;
+    const char *vm_socket;
+    const char *host_socket;
     struct nat_mac guest_mac;
     const char *kernel_command_line;
     bool has_disk;

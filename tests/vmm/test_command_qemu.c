@@ -99,6 +99,47 @@ static void without_a_disk_nothing_names_its_descriptor(void **state)
     }
 }
 
+static void a_machine_that_outlives_its_daemon_has_names_where_others_have_a_socket(void **state)
+{
+    (void)state;
+    struct command_qemu qemu = sound();
+    struct command command;
+    struct error err = {0};
+    qemu.net = COMMAND_NET_NAMED;
+    qemu.vm_socket = "/run/user/1000/omertad/machines/x/vm.sock";
+    qemu.host_socket = "/run/user/1000/omertad/machines/x/host.sock";
+    assert_int_equal(command_qemu_build(&qemu, &command, &err), 0);
+    assert_true(has_argument(&command,
+                             "dgram,id=net0,local.type=unix,local.path=/run/user/1000/omertad/machines/x/vm.sock,"
+                             "remote.type=unix,remote.path=/run/user/1000/omertad/machines/x/host.sock"));
+    assert_true(has_argument(&command, "socket,id=console,fd=4,server=on,wait=off"));
+    assert_true(has_argument(&command, "socket,id=qmp,fd=5,server=on,wait=off"));
+}
+
+static void names_that_qemu_would_take_apart_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {NULL,
+                                      "",
+                                      "relative/vm.sock",
+                                      "/run/a,remote.path=/b",
+                                      "/run/a\nb",
+                                      "/run/\xc3\xa9",
+                                      "/run/this/path/is/so/long/that/no/unix/socket/can/have/it/as/its/name/because/"
+                                      "there/is/room/for/one/hundred/and/seven"};
+    for (size_t at = 0; at < sizeof bad / sizeof *bad; at++)
+        for (int which = 0; which < 2; which++) {
+            struct command_qemu qemu = sound();
+            struct command command;
+            struct error err = {0};
+            qemu.net = COMMAND_NET_NAMED;
+            qemu.vm_socket = which == 0 ? bad[at] : "/run/vm.sock";
+            qemu.host_socket = which == 0 ? "/run/host.sock" : bad[at];
+            assert_int_equal(command_qemu_build(&qemu, &command, &err), -EINVAL);
+            assert_string_equal(err.field, "socket");
+        }
+}
+
 static void a_direct_machine_has_a_tap_at_the_same_descriptor_and_else_the_same_command(void **state)
 {
     (void)state;
@@ -343,6 +384,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_command_of_a_tcg_machine_with_a_disk_is_the_snapshot),
         cmocka_unit_test(without_a_disk_nothing_names_its_descriptor),
+        cmocka_unit_test(a_machine_that_outlives_its_daemon_has_names_where_others_have_a_socket),
+        cmocka_unit_test(names_that_qemu_would_take_apart_are_refused),
         cmocka_unit_test(a_direct_machine_has_a_tap_at_the_same_descriptor_and_else_the_same_command),
         cmocka_unit_test(a_root_disk_is_the_first_and_stands_under_its_overlay_alone),
         cmocka_unit_test(kvm_gets_no_translation_cache),
