@@ -11,19 +11,52 @@ static uint16_t fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
-/* One's complement sums do not care in which byte order words are added (RFC 1071 section 2 (B)): the bulk is added in
- * the machine's order, eight bytes at a time, and the result is read back as two bytes. */
+/* The wide loop is compiled twice where the compiler can: with 256-bit registers for the machines that have them, and as
+ * the system's baseline. The loader chooses, once. Not under sanitizers, which are not up yet when it does. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__) && !defined(__FRAMAC__) &&   \
+    !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#define CHECKSUM_WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define CHECKSUM_WIDE
+#endif
+
+enum checksum_sizes {
+    WIDE_BYTES = 64, /* one turn of the wide loop: a cache line */
+    WIDE_LANES = 8,
+};
+
+/* Both halves of the 64-bit word at @at, in the machine's order. */
+static uint64_t halves_at(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return (word & 0xffffffff) + (word >> 32);
+}
+
+/* @length is a multiple of WIDE_BYTES. The sums do not depend on each other and their number is fixed, so that the compiler
+ * puts them into vector registers: a full packet takes a third of the time of one word after the other. */
+CHECKSUM_WIDE static uint64_t sum_wide(const uint8_t *bytes, size_t length)
+{
+    uint64_t lanes[WIDE_LANES] = {0};
+    for (size_t at = 0; at < length; at += WIDE_BYTES) {
+        for (size_t lane = 0; lane < WIDE_LANES; lane++)
+            lanes[lane] += halves_at(bytes + at + 8 * lane);
+    }
+    uint64_t sum = 0;
+    for (size_t lane = 0; lane < WIDE_LANES; lane++)
+        sum += lanes[lane];
+    return sum;
+}
+
+/* One's complement sums do not care in which byte order words are added (RFC 1071 section 2 (B)): the bulk, a multiple of
+ * eight bytes, is added in the machine's order, and the result is read back as two bytes. */
 static uint16_t sum_bulk(const uint8_t *bytes, size_t length)
 {
-    uint64_t low = 0;
-    uint64_t high = 0;
-    for (size_t at = 0; at < length; at += 8) {
-        uint64_t word;
-        memcpy(&word, bytes + at, sizeof word);
-        low += word & 0xffffffff;
-        high += word >> 32;
-    }
-    uint16_t folded = fold((uint64_t)fold(low) + fold(high));
+    size_t wide = length - length % WIDE_BYTES;
+    uint64_t sum = wide > 0 ? sum_wide(bytes, wide) : 0;
+    for (size_t at = wide; at < length; at += 8)
+        sum += halves_at(bytes + at);
+    uint16_t folded = fold(sum);
     be16 wire;
     memcpy(&wire, &folded, sizeof wire);
     return be16_load(wire);

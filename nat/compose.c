@@ -26,8 +26,10 @@ static void put_ipv4(uint8_t *at, size_t total_length, uint32_t source, uint32_t
     memcpy(at, &header, sizeof header);
 }
 
-static void put_udp(uint8_t *at, size_t udp_length, struct nat_endpoint from, struct nat_endpoint to)
+static void put_udp(uint8_t *at, const uint8_t *payload, size_t payload_bytes, struct nat_endpoint from,
+                    struct nat_endpoint to)
 {
+    const size_t udp_length = sizeof(struct wire_udp) + payload_bytes;
     struct wire_udp header = {
         .source = be16_make(from.port),
         .destination = be16_make(to.port),
@@ -35,13 +37,14 @@ static void put_udp(uint8_t *at, size_t udp_length, struct nat_endpoint from, st
     };
     memcpy(at, &header, sizeof header);
     uint16_t sum = checksum_udp_pseudo(from.ip, to.ip, (uint16_t)udp_length);
-    uint16_t checksum = (uint16_t)~checksum_add(sum, at, udp_length);
+    sum = checksum_add(sum, at, sizeof header);
+    uint16_t checksum = (uint16_t)~checksum_add(sum, payload, payload_bytes);
     header.checksum = be16_make(checksum == 0 ? 0xffff : checksum); /* RFC 768: zero would mean "none" */
     memcpy(at, &header, sizeof header);
 }
 
-size_t compose_udp(uint8_t *frame, size_t payload_bytes, const struct nat_link *link, struct nat_endpoint from,
-                   struct nat_endpoint to)
+size_t compose_udp(uint8_t *ret_headers, const uint8_t *payload, size_t payload_bytes, const struct nat_link *link,
+                   struct nat_endpoint from, struct nat_endpoint to)
 {
     const size_t headers = sizeof(struct wire_ipv4) + sizeof(struct wire_udp);
     if (link->mtu < headers || payload_bytes > link->mtu - headers)
@@ -51,8 +54,8 @@ size_t compose_udp(uint8_t *frame, size_t payload_bytes, const struct nat_link *
         .source = wire_gateway_mac,
         .type = be16_make(WIRE_TYPE_IPV4),
     };
-    memcpy(frame, &ethernet, sizeof ethernet);
-    put_udp(frame + WIRE_UDP, sizeof(struct wire_udp) + payload_bytes, from, to);
-    put_ipv4(frame + WIRE_IPV4, headers + payload_bytes, from.ip, to.ip);
+    memcpy(ret_headers, &ethernet, sizeof ethernet);
+    put_udp(ret_headers + WIRE_UDP, payload, payload_bytes, from, to);
+    put_ipv4(ret_headers + WIRE_IPV4, headers + payload_bytes, from.ip, to.ip);
     return WIRE_PAYLOAD + payload_bytes;
 }

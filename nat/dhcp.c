@@ -108,5 +108,5 @@ size_t dhcp_answer(const struct packet *packet, const struct nat_link *link, uin
 
     struct nat_endpoint server = {link->gateway_ip, WIRE_DHCP_SERVER_PORT};
     struct nat_endpoint client = {UINT32_MAX, WIRE_DHCP_CLIENT_PORT}; /* it has no address yet */
-    return compose_udp(ret_frame, DHCP_FRAME_BYTES - WIRE_PAYLOAD, link, server, client);
+    return compose_udp(ret_frame, payload, DHCP_FRAME_BYTES - WIRE_PAYLOAD, link, server, client);
 }

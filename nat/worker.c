@@ -281,7 +281,7 @@ static void compose_frame(struct worker *worker, const struct flow *flow, const 
         return;
     }
     if (!payload->truncated)
-        length = compose_udp(frame, payload->length, &worker->link, flow->consumer, guest);
+        length = compose_udp(frame, payload->bytes, payload->length, &worker->link, flow->consumer, guest);
     if (length == 0) {
         count_inbound(worker, NAT_INBOUND_TOO_BIG, 1, payload->length);
         return;

@@ -10,7 +10,7 @@ static size_t compose(struct frame *frame, size_t payload_bytes)
     memset(frame->bytes, 0xa5, 42);
     for (size_t i = 0; i < payload_bytes; i++)
         frame->bytes[42 + i] = (uint8_t)(i * 3);
-    frame->length = compose_udp(frame->bytes, payload_bytes, &test_link, test_consumer, test_guest);
+    frame->length = compose_udp(frame->bytes, frame->bytes + 42, payload_bytes, &test_link, test_consumer, test_guest);
     return frame->length;
 }
 
@@ -40,8 +40,8 @@ static void above_the_mtu_nothing_is_composed(void **state)
     assert_int_equal(compose(&frame, 1473), 0);
     struct nat_link small = test_link;
     small.mtu = 576;
-    assert_int_equal(compose_udp(frame.bytes, 549, &small, test_consumer, test_guest), 0);
-    assert_int_equal(compose_udp(frame.bytes, 548, &small, test_consumer, test_guest), 42 + 548);
+    assert_int_equal(compose_udp(frame.bytes, frame.bytes + 42, 549, &small, test_consumer, test_guest), 0);
+    assert_int_equal(compose_udp(frame.bytes, frame.bytes + 42, 548, &small, test_consumer, test_guest), 42 + 548);
 }
 
 static void a_checksum_of_zero_is_sent_as_all_ones(void **state)
@@ -52,7 +52,7 @@ static void a_checksum_of_zero_is_sent_as_all_ones(void **state)
         struct frame frame;
         frame.bytes[42] = (uint8_t)(value >> 8);
         frame.bytes[43] = (uint8_t)value;
-        compose_udp(frame.bytes, 2, &test_link, test_consumer, test_guest);
+        compose_udp(frame.bytes, frame.bytes + 42, 2, &test_link, test_consumer, test_guest);
         assert_true(frame.bytes[40] != 0 || frame.bytes[41] != 0);
         if (frame.bytes[40] == 0xff && frame.bytes[41] == 0xff)
             return;
