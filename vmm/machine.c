@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/scope.h"
+#include "vmm/channel.h"
 #include "vmm/command.h"
 #include "vmm/command_qemu.h"
 #include "vmm/deb_files.h"
@@ -263,7 +264,7 @@ int machine_spawn(struct machine *machine, const struct machine_places *places, 
     snprintf(path, sizeof path, "%s/machines/%s/%s", places->runtime_dir, machine->spec->id.text, qmp_name);
     rc = attachment_pair(SOCK_STREAM, &machine->console_fd, &guest_console_fd, err);
     if (rc == 0)
-        rc = qmp_listen(path, &listen_fd, &qmp_fd, err);
+        rc = channel_open(path, false, &listen_fd, &qmp_fd, err);
     if (rc != 0)
         return rc;
     qmp_init(&machine->qmp, qmp_fd);

@@ -1,12 +1,10 @@
 #include "vmm/qmp.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/scope.h"
@@ -19,47 +17,6 @@ static const char *const commands[] = {
     [QMP_QUIT] = "{\"execute\":\"quit\",\"id\":\"quit\"}\n",
     [QMP_QUERY_STATUS] = "{\"execute\":\"query-status\",\"id\":\"status\"}\n",
 };
-
-static int open_stream(void)
-{
-#ifndef OMERTAD_PORTABLE
-    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-#else
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (fd >= 0)
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return fd;
-#endif
-}
-
-int qmp_listen(const char *path, int *ret_listen_fd, int *ret_fd, struct error *err)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if (length >= sizeof address.sun_path) {
-        error_set(err, -ENAMETOOLONG, "%.200s: %zu bytes are too many for a socket's path, %zu are allowed", path,
-                  length, sizeof address.sun_path - 1);
-        error_tag(err, "runtime-dir-too-long", NULL);
-        return -ENAMETOOLONG;
-    }
-    memcpy(address.sun_path, path, length + 1);
-    int listen_fd SCOPED_FD = open_stream();
-    int fd SCOPED_FD = open_stream();
-    if (listen_fd < 0 || fd < 0)
-        return error_set(err, -errno, "cannot make a socket: %s", strerror(errno));
-    if (bind(listen_fd, (const struct sockaddr *)&address, sizeof address) != 0)
-        return error_set(err, -errno, "%.200s: cannot bind: %s", path, strerror(errno));
-    int rc = 0;
-    if (listen(listen_fd, 1) != 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
-        fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
-        rc = error_set(err, -errno, "%.200s: cannot connect: %s", path, strerror(errno));
-    unlink(path);
-    if (rc != 0)
-        return rc;
-    *ret_listen_fd = fd_take(&listen_fd);
-    *ret_fd = fd_take(&fd);
-    return 0;
-}
 
 void qmp_init(struct qmp *qmp, int fd)
 {

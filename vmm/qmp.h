@@ -55,17 +55,6 @@ struct qmp {
     char buffer[QMP_LINE_BYTES];
 };
 
-/**
- * qmp_listen() - Make the socket that the hypervisor accepts on, and connect to it at once
- * @path:          in a folder that only this user can enter; the name is gone again when this returns, because the
- *                 connection is made and nobody else shall make one
- * @ret_listen_fd: for the hypervisor; owned by the caller
- * @ret_fd:        connected and non-blocking; owned by the caller
- * Return:         0; -ENAMETOOLONG with slug "runtime-dir-too-long" when @path does not fit a socket's address
- * Thread:         any
- */
-int qmp_listen(const char *path, int *ret_listen_fd, int *ret_fd, struct error *err);
-
 /** qmp_init() - Begin to speak. @fd: taken; -1 is a closed channel. Thread: the channel's owner */
 void qmp_init(struct qmp *qmp, int fd);
 

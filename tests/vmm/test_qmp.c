@@ -250,44 +250,6 @@ static void a_client_that_cannot_send_says_so(void **state)
     assert_int_equal(qmp_send(&qmp, QMP_QUIT), -EPIPE);
 }
 
-static void a_listening_socket_has_its_client_at_once_and_no_name(void **state)
-{
-    (void)state;
-    char folder[] = "/tmp/omertad-qmp-XXXXXX";
-    char path[64];
-    int listen_fd = -1;
-    int fd = -1;
-    assert_non_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/qmp.sock", folder);
-    assert_int_equal(qmp_listen(path, &listen_fd, &fd, NULL), 0);
-    int accepted = accept(listen_fd, NULL, NULL);
-    assert_true(accepted >= 0);
-    assert_int_equal(write(accepted, "x", 1), 1);
-    char byte;
-    assert_int_equal(read(fd, &byte, 1), 1);
-    assert_int_equal(rmdir(folder), 0);
-    close(accepted);
-    close(listen_fd);
-    close(fd);
-}
-
-static void a_path_too_long_for_a_socket_says_so(void **state)
-{
-    (void)state;
-    char path[200];
-    int listen_fd = -1;
-    int fd = -1;
-    struct error err = {0};
-    memset(path, 'x', sizeof path - 1);
-    path[0] = '/';
-    path[sizeof path - 1] = '\0';
-    assert_int_equal(qmp_listen(path, &listen_fd, &fd, &err), -ENAMETOOLONG);
-    assert_string_equal(err.slug, "runtime-dir-too-long");
-    assert_int_equal(qmp_listen("/nonexistent/qmp.sock", &listen_fd, &fd, &err), -ENOENT);
-    assert_int_equal(listen_fd, -1);
-    assert_int_equal(fd, -1);
-}
-
 #define WITH_CHANNEL(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -303,8 +265,6 @@ int main(void)
         WITH_CHANNEL(a_line_is_bounded),
         WITH_CHANNEL(the_rate_of_lines_is_bounded_but_their_number_is_not),
         WITH_CHANNEL(a_client_that_cannot_send_says_so),
-        cmocka_unit_test(a_listening_socket_has_its_client_at_once_and_no_name),
-        cmocka_unit_test(a_path_too_long_for_a_socket_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
