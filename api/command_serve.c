@@ -9,7 +9,7 @@
 #include "api/api.h"
 #include "api/command.h"
 #include "api/http.h"
-#include "api/lease_event.h"
+#include "api/journal.h"
 #include "api/machines.h"
 #include "api/options.h"
 #include "base/clock.h"
@@ -39,6 +39,7 @@ struct daemon {
     struct token token;
     struct store *store;
     struct lease_service service;
+    struct journal *journal;
     struct direct_check direct;
     struct api api;
     struct http *http;
@@ -57,19 +58,15 @@ static int open_store(struct daemon *daemon, struct error *err)
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     direct_check_init(&daemon->direct, vmm_direct_check);
-    /* Violations purge as they come; this is for a daemon that was away. */
-    struct error purge = {0};
-    if (store_evidence_purge(daemon->store, clock_wall_ms(), &purge) < 0)
-        log_line(&daemon->log, LOG_WARNING, "store.failed", "cause=\"%s\"", purge.message);
-    return 0;
+    return journal_start(&daemon->service, &daemon->journal, err);
 }
 
 static int open_machines(struct daemon *daemon, struct error *err)
 {
     struct vmm_config machines = machines_config(daemon->config);
     machines.log = &daemon->log;
-    machines.on_event = lease_event;
-    machines.context = &daemon->service;
+    machines.on_event = journal_event;
+    machines.context = daemon->journal;
     struct vmm *vmm = NULL;
     int result = vmm_open(&machines, &vmm, err);
     if (result == 0)
@@ -130,6 +127,7 @@ static void close_all(struct daemon *daemon)
         if (daemon->http != NULL)
             unlink(daemon->socket_path);
         direct_check_done(&daemon->direct);
+        journal_stop(daemon->journal);
         lease_service_done(&daemon->service);
     }
     store_close(daemon->store);

@@ -3,20 +3,25 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/scope.h"
 
 enum {
     TEXT_BYTES = 512,        /* an escaped detail in a log line */
     EVENT_DATA_BYTES = 2048, /* a detail of VMM_DETAIL_BYTES, each byte as six at worst */
 };
 
-static void note_failure(const struct lease_service *service, const struct vmm_event *event, int result,
-                         const struct error *err)
+/* What passes is tried again and not worth a line each time. Return: @result if it passes, else 0. */
+static int settle(const struct lease_service *service, const char *id, int result, const struct error *err)
 {
+    if (result < 0 && store_failure_passes(result))
+        return result;
     if (result < 0)
-        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", event->id.text, err->message);
+        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id, err->message);
+    return 0;
 }
 
 static const char *escaped(const char *text, char ret_text[static TEXT_BYTES])
@@ -26,24 +31,25 @@ static const char *escaped(const char *text, char ret_text[static TEXT_BYTES])
 
 /* ---- steps up -------------------------------------------------------------------------------------------------- */
 
-static void on_prepared(struct lease_service *service, const struct vmm_event *event)
+static int on_prepared(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
-    struct error err = {0};
     const struct store_change change = {
         .to = LEASE_PREPARING,
         .at_ms = event->at_ms,
         .image_digest = event->image_digest,
         .accelerator = event->accelerator,
     };
-    note_failure(service, event, store_lease_transition(service->store, event->id.text, &change, &err), &err);
-    log_line(service->log, LOG_INFO, "lease.prepared", "lease=%s accelerator=%s image_digest=%s", event->id.text,
-             event->accelerator == NULL ? "" : event->accelerator,
-             event->image_digest == NULL ? "" : event->image_digest);
+    int result =
+        settle(service, event->id.text, store_lease_transition(service->store, event->id.text, &change, err), err);
+    if (result == 0)
+        log_line(service->log, LOG_INFO, "lease.prepared", "lease=%s accelerator=%s image_digest=%s", event->id.text,
+                 event->accelerator == NULL ? "" : event->accelerator,
+                 event->image_digest == NULL ? "" : event->image_digest);
+    return result;
 }
 
-static void on_spawned(struct lease_service *service, const struct vmm_event *event)
+static int on_spawned(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
-    struct error err = {0};
     char boot_id[ID_TEXT_BYTES];
     const struct store_process process = {
         .pid = event->pid,
@@ -53,41 +59,58 @@ static void on_spawned(struct lease_service *service, const struct vmm_event *ev
     };
     const struct store_change change = {.to = LEASE_STARTING, .at_ms = event->at_ms};
     /* The process before the state: a second spawn of the same lease, with the other accelerator, changes no state. */
-    int result = store_lease_spawned(service->store, event->id.text, &process, &err);
+    int result = store_lease_spawned(service->store, event->id.text, &process, err);
     if (result == 0) {
-        result = store_lease_transition(service->store, event->id.text, &change, &err);
+        result = store_lease_transition(service->store, event->id.text, &change, err);
         result = result == -EINVAL ? 0 : result;
     }
-    note_failure(service, event, result, &err);
-    log_line(service->log, LOG_INFO, "lease.spawned", "lease=%s pid=%lld accelerator=%s", event->id.text,
-             (long long)event->pid, event->accelerator);
+    result = settle(service, event->id.text, result, err);
+    if (result == 0)
+        log_line(service->log, LOG_INFO, "lease.spawned", "lease=%s pid=%lld accelerator=%s", event->id.text,
+                 (long long)event->pid, event->accelerator);
+    return result;
 }
 
-static void on_state(struct lease_service *service, const struct vmm_event *event, enum lease_state to,
-                     const char *detail)
+static int on_state(struct lease_service *service, const struct vmm_event *event, enum lease_state to,
+                    const char *detail, struct error *err)
 {
-    struct error err = {0};
     const struct store_change change = {.to = to, .at_ms = event->at_ms, .detail = detail};
-    note_failure(service, event, store_lease_transition(service->store, event->id.text, &change, &err), &err);
-    log_line(service->log, LOG_INFO, "lease.state_changed", "lease=%s state=%s cause=\"%s\"", event->id.text,
-             lease_state_name(to), detail == NULL ? "" : detail);
+    int result =
+        settle(service, event->id.text, store_lease_transition(service->store, event->id.text, &change, err), err);
+    if (result == 0)
+        log_line(service->log, LOG_INFO, "lease.state_changed", "lease=%s state=%s cause=\"%s\"", event->id.text,
+                 lease_state_name(to), detail == NULL ? "" : detail);
+    return result;
 }
 
-static void on_policy(struct lease_service *service, const struct vmm_event *event)
+static int on_policy(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
-    struct error err = {0};
-    int result = store_lease_policy(service->store, event->id.text, event->generation, event->at_ms, &err);
-    note_failure(service, event, result, &err);
-    log_line(service->log, LOG_INFO, "filter.policy_applied", "lease=%s generation=%llu", event->id.text,
-             (unsigned long long)event->generation);
+    int result = store_lease_policy(service->store, event->id.text, event->generation, event->at_ms, err);
+    result = settle(service, event->id.text, result, err);
+    if (result == 0)
+        log_line(service->log, LOG_INFO, "filter.policy_applied", "lease=%s generation=%llu", event->id.text,
+                 (unsigned long long)event->generation);
+    return result;
 }
 
-static void on_tunnel(struct lease_service *service, const struct vmm_event *event)
+static int on_tunnel(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
-    struct error err = {0};
     const char *state = nat_tunnel_name(event->tunnel);
-    note_failure(service, event, store_lease_tunnel(service->store, event->id.text, state, event->at_ms, &err), &err);
-    log_line(service->log, LOG_INFO, "tunnel.changed", "lease=%s tunnel=%s", event->id.text, state);
+    int result = store_lease_tunnel(service->store, event->id.text, state, event->at_ms, err);
+    result = settle(service, event->id.text, result, err);
+    if (result == 0)
+        log_line(service->log, LOG_INFO, "tunnel.changed", "lease=%s tunnel=%s", event->id.text, state);
+    return result;
+}
+
+static int on_exposed(struct lease_service *service, const struct vmm_event *event, struct error *err)
+{
+    int result = store_lease_exposed(service->store, event->id.text, event->exposed_ms, event->at_ms, err);
+    result = settle(service, event->id.text, result, err);
+    if (result == 0)
+        log_line(service->log, LOG_WARNING, "lease.exposed", "lease=%s exposed_ms=%llu", event->id.text,
+                 (unsigned long long)event->exposed_ms);
+    return result;
 }
 
 /* ---- violations ------------------------------------------------------------------------------------------------ */
@@ -161,49 +184,55 @@ struct store_violation lease_event_guest_report(const struct store_lease *lease,
     return row;
 }
 
-/* Return: whether it is in the store; then @ret_id is the row's. */
-static bool record(struct lease_service *service, const struct vmm_event *event, const struct store_violation *row,
-                   struct id *ret_id)
+/* An aggregate that grows is told of many times; only its first report is news. */
+static void log_if_new(const struct lease_service *service, const struct store_violation *row, const struct id *id)
 {
-    struct error err = {0};
-    int result = store_violation_record(service->store, row, ret_id, &err);
-    note_failure(service, event, result, &err);
-    /* An aggregate that grows is told of many times; only its first report is news. */
-    if (result == 0 && strcmp(ret_id->text, row->id.text) == 0)
+    if (strcmp(id->text, row->id.text) == 0)
         log_line(service->log, LOG_WARNING, "violation.detected",
-                 "lease=%s violation=%s code=%s destination=%s:%u protocol=%u verdict=%s source=%s", event->id.text,
+                 "lease=%s violation=%s code=%s destination=%s:%u protocol=%u verdict=%s source=%s", row->lease_id.text,
                  row->id.text, row->code, row->destination_ip, row->destination_port, row->ip_protocol, row->verdict,
                  row->source);
-    return result == 0;
 }
 
-static bool on_violation(struct lease_service *service, const struct vmm_event *event, struct id *ret_id)
+/* All at once; where that can never be, one by one, so that a single bad row does not take the others with it. */
+static int record_all(struct lease_service *service, const struct id *lease_id, const struct store_violation *rows,
+                      size_t count, struct error *err)
 {
-    const struct store_violation row =
-        lease_event_violation(&event->id, event->violation, clock_monotonic_ms(), clock_wall_ms());
-    return record(service, event, &row, ret_id);
+    struct id ids[LEASE_EVENT_SIGHTINGS_MAX];
+    int result = store_violation_record_all(service->store, rows, count, ids, err);
+    for (size_t at = 0; result == 0 && at < count; at++)
+        log_if_new(service, &rows[at], &ids[at]);
+    if (result == 0 || store_failure_passes(result) || count == 1)
+        return settle(service, lease_id->text, result, err);
+    result = 0;
+    for (size_t at = 0; at < count && result == 0; at++)
+        result = record_all(service, lease_id, &rows[at], 1, err);
+    return result;
 }
 
-static void on_guest_report(struct lease_service *service, const struct vmm_event *event)
+int lease_event_sightings(struct lease_service *service, const struct id *lease_id, const struct sighting *sightings,
+                          size_t count, struct error *err)
 {
-    struct error err = {0};
+    REQUIRE(count <= LEASE_EVENT_SIGHTINGS_MAX);
     struct store_lease lease;
-    struct id unused;
-    int result = store_lease_get(service->store, event->id.text, &lease, &err);
-    note_failure(service, event, result, &err);
+    uint64_t mono_ms = clock_monotonic_ms();
+    uint64_t wall_ms = clock_wall_ms();
+    int result = store_lease_get(service->store, lease_id->text, &lease, err);
     if (result < 0)
-        return;
-    const struct store_violation row = lease_event_guest_report(&lease, event->guest_report, event->at_ms);
-    record(service, event, &row, &unused);
-}
-
-static void on_exposed(struct lease_service *service, const struct vmm_event *event)
-{
-    struct error err = {0};
-    int result = store_lease_exposed(service->store, event->id.text, event->exposed_ms, event->at_ms, &err);
-    note_failure(service, event, result, &err);
-    log_line(service->log, LOG_WARNING, "lease.exposed", "lease=%s exposed_ms=%llu", event->id.text,
-             (unsigned long long)event->exposed_ms);
+        return settle(service, lease_id->text, result, err);
+    struct store_violation *rows SCOPED_FREE = calloc(count, sizeof *rows);
+    if (rows == NULL)
+        return error_set(err, -ENOMEM, "no memory for %zu violations", count);
+    for (size_t at = 0; at < count; at++) {
+        const struct sighting *one = &sightings[at];
+        if (one->by_guest) {
+            rows[at] = lease_event_guest_report(&lease, &one->report, one->last_ms);
+            rows[at].first_seen_ms = one->first_ms;
+        } else {
+            rows[at] = lease_event_violation(lease_id, &one->violation, mono_ms, wall_ms);
+        }
+    }
+    return record_all(service, lease_id, rows, count, err);
 }
 
 /* ---- the end --------------------------------------------------------------------------------------------------- */
@@ -248,46 +277,48 @@ enum lease_reason lease_event_reason(enum vmm_end end, const char **ret_initiate
 }
 
 /* An event of its own for an end that more than the lease's owner should hear of. */
-static void append_event(struct lease_service *service, const struct vmm_event *event, const char *type)
+static int append_event(struct lease_service *service, const struct vmm_event *event, const char *type,
+                        struct error *err)
 {
-    struct error err = {0};
     json_t *json = json_pack("{s:s}", "detail", event->detail == NULL ? "" : event->detail);
     char data[EVENT_DATA_BYTES];
     size_t length = json == NULL ? 0 : json_dumpb(json, data, sizeof data - 1, JSON_COMPACT);
     json_decref(json);
     REQUIRE(length < sizeof data);
     data[length] = '\0';
-    int result =
-        store_event_append(service->store, type, event->id.text, length == 0 ? "{}" : data, event->at_ms, &err);
-    note_failure(service, event, result, &err);
+    int result = store_event_append(service->store, type, event->id.text, length == 0 ? "{}" : data, event->at_ms, err);
+    return settle(service, event->id.text, result, err);
 }
 
-/* The row of the violation that ended the machine, with the time it took. Return: false when there is none. */
-static bool link_violation(struct lease_service *service, const struct vmm_event *event, struct id *ret_id)
+/* The row of the violation that ended the machine, with the time it took. @ret_id: "" when there is none. */
+static int link_violation(struct lease_service *service, const struct vmm_event *event, struct id *ret_id,
+                          struct error *err)
 {
-    struct error err = {0};
-    if (event->end != VMM_END_POLICY_VIOLATION || event->violation == NULL || !on_violation(service, event, ret_id))
-        return false;
-    note_failure(service, event, store_violation_stopped(service->store, ret_id->text, event->stop_latency_ms, &err),
-                 &err);
-    return true;
+    *ret_id = (struct id){0};
+    if (event->end != VMM_END_POLICY_VIOLATION || event->violation == NULL)
+        return 0;
+    const struct store_violation row =
+        lease_event_violation(&event->id, event->violation, clock_monotonic_ms(), clock_wall_ms());
+    struct id id;
+    int result = store_violation_record(service->store, &row, &id, err);
+    if (result == 0) {
+        log_if_new(service, &row, &id);
+        *ret_id = id;
+        result = store_violation_stopped(service->store, id.text, event->stop_latency_ms, err);
+    }
+    return settle(service, event->id.text, result, err);
 }
 
-static void on_ended(struct lease_service *service, const struct vmm_event *event)
+static int terminate(struct lease_service *service, const struct vmm_event *event, const struct id *violation_id,
+                     struct error *err)
 {
-    struct id violation_id = {0};
     const char *initiated_by;
     enum lease_reason reason = lease_event_reason(event->end, &initiated_by);
-    if (reason == LEASE_IMAGE_REJECTED)
-        append_event(service, event, "image.rejected");
-    if (reason == LEASE_FILTER_FAILURE)
-        append_event(service, event, "filter.failed");
-
     const struct store_end end = {
         .reason = reason,
         .initiated_by = initiated_by,
         .detail = event->detail,
-        .violation_id = link_violation(service, event, &violation_id) ? violation_id.text : NULL,
+        .violation_id = violation_id->text[0] == '\0' ? NULL : violation_id->text,
         .exit_code = event->exit_code,
         .signal = event->signal,
         .detected_ms = event->detected_ms,
@@ -295,57 +326,61 @@ static void on_ended(struct lease_service *service, const struct vmm_event *even
         .console = event->console,
         .console_bytes = event->console_bytes,
     };
-    struct error err = {0};
-    int result = store_lease_terminate(service->store, event->id.text, &end, &err);
+    int result = store_lease_terminate(service->store, event->id.text, &end, err);
     if (result == -EALREADY)
-        return; /* told before */
-    note_failure(service, event, result, &err);
+        return 0; /* told before */
+    if (result < 0)
+        return settle(service, event->id.text, result, err);
     char detail[TEXT_BYTES];
     log_line(service->log, LOG_INFO, "lease.terminated",
              "lease=%s reason=%s initiated_by=%s violation=%s exit_code=%d signal=%d detail=\"%s\"", event->id.text,
-             lease_reason_name(reason), initiated_by, violation_id.text, event->exit_code, event->signal,
+             lease_reason_name(reason), initiated_by, violation_id->text, event->exit_code, event->signal,
              escaped(event->detail, detail));
+    return 0;
 }
 
-void lease_event(void *context, const struct vmm_event *event)
+/* The event comes last: all before it may be written twice and is there once. */
+static int on_ended(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
-    struct lease_service *service = context;
-    struct id unused;
+    struct id violation_id;
+    int result = link_violation(service, event, &violation_id, err);
+    if (result == 0)
+        result = terminate(service, event, &violation_id, err);
+    if (result == 0 && event->end == VMM_END_IMAGE_REJECTED)
+        result = append_event(service, event, "image.rejected", err);
+    if (result == 0 && event->end == VMM_END_FILTER_FAILED)
+        result = append_event(service, event, "filter.failed", err);
+    return result;
+}
+
+int lease_event_write(struct lease_service *service, const struct vmm_event *event, struct error *err)
+{
     char detail[TEXT_BYTES];
     switch (event->kind) {
     case VMM_EVENT_PREPARED:
-        on_prepared(service, event);
-        break;
+        return on_prepared(service, event, err);
     case VMM_EVENT_SPAWNED:
-        on_spawned(service, event);
-        break;
+        return on_spawned(service, event, err);
     case VMM_EVENT_RUNNING:
-        on_state(service, event, LEASE_RUNNING, NULL);
-        break;
+        return on_state(service, event, LEASE_RUNNING, NULL, err);
     case VMM_EVENT_STOPPING:
-        on_state(service, event, LEASE_STOPPING, vmm_end_name(event->end));
-        break;
+        return on_state(service, event, LEASE_STOPPING, vmm_end_name(event->end), err);
     case VMM_EVENT_ENDED:
-        on_ended(service, event);
-        break;
+        return on_ended(service, event, err);
     case VMM_EVENT_POLICY:
-        on_policy(service, event);
-        break;
+        return on_policy(service, event, err);
     case VMM_EVENT_TUNNEL:
-        on_tunnel(service, event);
-        break;
-    case VMM_EVENT_VIOLATION:
-        on_violation(service, event, &unused);
-        break;
-    case VMM_EVENT_GUEST_REPORT:
-        on_guest_report(service, event);
-        break;
+        return on_tunnel(service, event, err);
     case VMM_EVENT_EXPOSED:
-        on_exposed(service, event);
-        break;
+        return on_exposed(service, event, err);
     case VMM_EVENT_NOTICE:
         log_line(service->log, LOG_WARNING, "lease.notice", "lease=%s detail=\"%s\"", event->id.text,
                  escaped(event->detail, detail));
+        return 0;
+    case VMM_EVENT_VIOLATION:
+    case VMM_EVENT_GUEST_REPORT:
         break;
     }
+    REQUIRE(false);
+    return 0;
 }

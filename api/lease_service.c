@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/journal.h"
 #include "base/clock.h"
 
 enum {
@@ -16,12 +17,13 @@ void lease_service_init(struct lease_service *service, struct store *store, cons
                         const struct store_resources *capacity)
 {
     *service = (struct lease_service){.store = store, .log = log, .capacity = *capacity};
-    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0);
+    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->starting, NULL) == 0);
 }
 
 void lease_service_done(struct lease_service *service)
 {
     REQUIRE(service->vmm == NULL);
+    pthread_mutex_destroy(&service->starting);
     pthread_rwlock_destroy(&service->gate);
 }
 
@@ -177,13 +179,39 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
     fill_row(&row, request, &spec);
 
     pthread_rwlock_rdlock(&service->gate);
+    pthread_mutex_lock(&service->starting);
     int result = reserve_and_start(service, &spec, &row, err);
+    pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     sodium_memzero(&spec, sizeof spec);
     return result < 0 ? result : store_lease_get(service->store, row.id.text, ret_lease, err);
 }
 
 /* ---- release and questions ------------------------------------------------------------------------------------- */
+
+/* A lease without a machine: its end waits in the journal, or nobody knows of it any more. With the gate held for reading.
+ * Return: 0; what the store says of a row that has to be ended here */
+static int release_without_machine(struct lease_service *service, struct store_lease *lease, struct error *err)
+{
+    if (service->journal != NULL && journal_holds(service->journal, &lease->id))
+        return 0;
+    uint64_t now_ms = clock_wall_ms();
+    const struct store_end end = {
+        .reason = LEASE_RELEASED,
+        .initiated_by = "orchestrator",
+        .detail = "The lease had no machine any more.",
+        .exit_code = -1,
+        .detected_ms = now_ms,
+        .stopped_ms = now_ms,
+    };
+    int result = store_lease_terminate(service->store, lease->id.text, &end, err);
+    if (result < 0 && result != -EALREADY)
+        return result;
+    if (result == 0)
+        log_line(service->log, LOG_WARNING, "lease.terminated", "lease=%s reason=released detail=\"%s\"",
+                 lease->id.text, end.detail);
+    return store_lease_get(service->store, lease->id.text, lease, err);
+}
 
 int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,
                           struct error *err)
@@ -192,10 +220,12 @@ int lease_service_release(struct lease_service *service, const char *id, struct 
     if (result < 0 || lease_is_final(ret_lease->state))
         return result;
     pthread_rwlock_rdlock(&service->gate);
+    pthread_mutex_lock(&service->starting);
     if (service->vmm == NULL)
         result = error_set(err, -ESHUTDOWN, "The daemon is ending; it ends this lease too.");
-    else if ((result = vmm_stop(service->vmm, &ret_lease->id)) < 0)
-        error_set(err, result, "There is no memory to end the lease.");
+    else if ((result = vmm_stop(service->vmm, &ret_lease->id)) == -ENOENT)
+        result = release_without_machine(service, ret_lease, err);
+    pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     return result;
 }

@@ -11,10 +11,14 @@
 #include "store/store.h"
 #include "vmm/vmm.h"
 
+struct journal;
+
 /**
  * struct lease_service - What the use cases work with
  * @gate: held for reading while @vmm is used, for writing while it is put in or taken out
  * @vmm:  NULL before lease_service_attach() and after lease_service_detach()
+ * @journal: writes what machines do; NULL before journal_start(). Not owned
+ * @starting: held while a lease has a row and its machine is not asked for yet, so that nobody takes it for a lost one
  * @tunnel_timeout_ms: for a tunnel to come up, 0 without end; the owner sets both after lease_service_init()
  * @tunnel_lost_ms:    of a consumer's silence, 0 without end
  *
@@ -26,6 +30,8 @@ struct lease_service {
     struct store_resources capacity;
     pthread_rwlock_t gate;
     struct vmm *vmm;
+    struct journal *journal;
+    pthread_mutex_t starting;
     uint32_t tunnel_timeout_ms;
     uint32_t tunnel_lost_ms;
 };
@@ -64,7 +70,7 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
                          struct store_lease *ret_lease, struct error *err);
 
 /**
- * lease_service_release() - Ask for a lease's end
+ * lease_service_release() - Ask for a lease's end; one that has no machine any more is ended here
  * @ret_lease: the row as it is now; final when the lease had ended before
  * Return:     0; -ENOENT, -ENOMEM, -ESHUTDOWN
  * Thread:     any; never waits for the machine

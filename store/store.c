@@ -147,6 +147,11 @@ void store_close(struct store *store)
     free(store);
 }
 
+bool store_failure_passes(int code)
+{
+    return code == -EBUSY || code == -ENOSPC || code == -EIO || code == -EROFS || code == -ENOMEM || code == -EUCLEAN;
+}
+
 static int write_one_row(struct store *store, struct error *err)
 {
     int moved = 0;

@@ -315,6 +315,15 @@ int store_lease_tunnel(struct store *store, const char *id, const char *state, u
 int store_violation_record(struct store *store, const struct store_violation *violation, struct id *ret_id,
                            struct error *err);
 
+/**
+ * store_violation_record_all() - Several of them in one transaction: all or none
+ * @ret_ids: array of @count, of which nothing may be used after a failure
+ * Return:   as store_violation_record()
+ * Thread:   any
+ */
+int store_violation_record_all(struct store *store, const struct store_violation *rows, size_t count,
+                               struct id *ret_ids, struct error *err);
+
 /** store_evidence_purge() - Purge evidence that is too old at @now_ms or one too many; rows stay. Thread: any */
 int store_evidence_purge(struct store *store, uint64_t now_ms, struct error *err);
 
@@ -368,6 +377,10 @@ int store_peer_get(struct store *store, const char *public_key, struct store_pee
  */
 int64_t store_console_get(struct store *store, const char *lease_id, uint8_t *ret_bytes, size_t capacity,
                           struct error *err);
+
+/** store_failure_passes() - Whether a failure is the disk's or another process's, so that the same call may work later.
+ *  Thread: any */
+bool store_failure_passes(int code);
 
 /** store_check() - Whether the database still answers (a one-row write transaction that is rolled back). For readyz. */
 int store_check(struct store *store, struct error *err);

@@ -195,17 +195,34 @@ static int record(struct store *store, const struct store_violation *violation, 
     return make(store, &row, err);
 }
 
+static int record_all(struct store *store, const struct store_violation *rows, size_t count, struct id *ret_ids,
+                      struct error *err)
+{
+    int result = 0;
+    for (size_t at = 0; at < count && result == 0; at++)
+        result = record(store, &rows[at], &ret_ids[at], err);
+    return result;
+}
+
+int store_violation_record_all(struct store *store, const struct store_violation *rows, size_t count,
+                               struct id *ret_ids, struct error *err)
+{
+    for (size_t at = 0; at < count; at++) {
+        if (rows[at].evidence_bytes > STORE_EVIDENCE_BYTES)
+            return error_set(err, -EINVAL, "evidence is %u bytes, more than %d", rows[at].evidence_bytes,
+                             STORE_EVIDENCE_BYTES);
+    }
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, record_all(store, rows, count, ret_ids, err), err);
+}
+
 int store_violation_record(struct store *store, const struct store_violation *violation, struct id *ret_id,
                            struct error *err)
 {
     struct id id;
-    if (violation->evidence_bytes > STORE_EVIDENCE_BYTES)
-        return error_set(err, -EINVAL, "evidence is %u bytes, more than %d", violation->evidence_bytes,
-                         STORE_EVIDENCE_BYTES);
-    int result = store_begin(store, err);
-    if (result < 0)
-        return result;
-    result = store_finish(store, record(store, violation, &id, err), err);
+    int result = store_violation_record_all(store, violation, 1, &id, err);
     if (result == 0 && ret_id != NULL)
         *ret_id = id;
     return result;

@@ -119,6 +119,7 @@ static void forget(struct vmm *vmm, const struct machine *machine)
     vmm->machine_count--;
     for (; at < vmm->machine_count; at++)
         vmm->machines[at] = vmm->machines[at + 1];
+    vmm->told = machine->spec->id;
     pthread_mutex_unlock(&vmm->lock);
 }
 
@@ -137,6 +138,9 @@ static void clear_finished(struct vmm *vmm)
         lifecycle_clear(vmm, machine);
         forget(vmm, machine);
         lifecycle_ended(vmm, machine);
+        pthread_mutex_lock(&vmm->lock);
+        vmm->told = (struct id){0};
+        pthread_mutex_unlock(&vmm->lock);
         machine_free(machine);
     }
 }

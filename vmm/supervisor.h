@@ -24,7 +24,7 @@ enum supervisor_limits {
 /**
  * struct vmm - All machines
  * @config:  its strings point to copies in @places and below
- * @lock:    guards @closing to @machine_count, and in each machine stop_asked, preparation and the changes of nat.
+ * @lock:    guards @closing to @told, and in each machine stop_asked, preparation and the changes of nat.
  *           Never held while the caller's on_event runs
  * @work:    signalled when the preparer has something to do
  * @keeper:  of direct machines' own addresses; NULL until the first of them. The supervisor's thread
@@ -50,6 +50,7 @@ struct vmm {
     struct vmm_accel accel;
     struct machine *machines[SUPERVISOR_MACHINES_MAX]; /* oldest first */
     size_t machine_count;
+    struct id told; /* the machine whose end is being told, "" when there is none; it is in no list any more */
 
     struct image_cache cache; /* the preparer's */
     struct direct_keeper *keeper;

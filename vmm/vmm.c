@@ -188,10 +188,11 @@ int vmm_stop(struct vmm *vmm, const struct id *id)
     struct machine *machine = find(vmm, id);
     if (machine != NULL)
         machine->stop_asked = true;
+    bool known = machine != NULL || strcmp(vmm->told.text, id->text) == 0;
     pthread_mutex_unlock(&vmm->lock);
     if (machine != NULL)
         supervisor_wake(vmm);
-    return 0;
+    return known ? 0 : -ENOENT;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */

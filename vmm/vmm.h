@@ -183,7 +183,8 @@ void vmm_close(struct vmm *vmm);
  */
 int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err);
 
-/** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; an unknown id is not an error. Thread: any */
+/** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; -ENOENT when there is no such machine: if
+ *  there was one its VMM_EVENT_ENDED has been told. Thread: any */
 int vmm_stop(struct vmm *vmm, const struct id *id);
 
 /** vmm_read_stats() - Counters of a machine's NAT, zeros before it has one. Return: 0; -ENOENT: no such

@@ -1,5 +1,7 @@
 #include "api/lease_event.h"
 
+#include "api/journal.h"
+
 #include <sodium.h>
 #include <string.h>
 
@@ -78,6 +80,21 @@ static void every_end_has_its_reason_and_who_began_it(void **state)
     }
 }
 
+/* Takes the steps as one machine's, through a journal as the daemon does. */
+static void take(struct lease_service *service, const struct id *id, const struct vmm_event *steps, size_t count)
+{
+    struct journal *journal;
+    struct error err = {0};
+    assert_works(journal_start(service, &journal, &err), err);
+    for (size_t i = 0; i < count; i++) {
+        struct vmm_event step = steps[i];
+        step.id = *id;
+        step.at_ms = UINT64_C(1700000000000) + i;
+        journal_event(journal, &step);
+    }
+    journal_stop(journal);
+}
+
 /* Every step of one machine, with its hypervisor spawned twice. */
 static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
 {
@@ -117,12 +134,7 @@ static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
          .console_bytes = 3},
         {.kind = VMM_EVENT_ENDED, .end = VMM_END_ASKED}, /* too late to change anything */
     };
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        struct vmm_event step = steps[i];
-        step.id = id;
-        step.at_ms = UINT64_C(1700000000000) + i;
-        lease_event(&service, &step);
-    }
+    take(&service, &id, steps, sizeof steps / sizeof steps[0]);
     assert_works(store_lease_get(fixture->store, id.text, &lease, &err), err);
     assert_int_equal(lease.state, LEASE_TERMINATED);
     assert_int_equal(lease.reason, LEASE_GUEST_CRASH);
@@ -139,17 +151,6 @@ static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
     uint8_t console[8];
     assert_int_equal(store_console_get(fixture->store, id.text, console, sizeof console, &err), 3);
     lease_service_done(&service);
-}
-
-/* Takes the steps as one machine's. */
-static void take(struct lease_service *service, const struct id *id, const struct vmm_event *steps, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct vmm_event step = steps[i];
-        step.id = *id;
-        step.at_ms = UINT64_C(1700000000000) + i;
-        lease_event(service, &step);
-    }
 }
 
 static void a_violation_that_ends_the_machine_is_linked_to_the_end(void **state)

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api/lease_event.h"
+#include "api/journal.h"
 #include "tests/cmocka.h"
 #include "tests/store/store_fixture.h"
 #include "tests/vmm/fake_qemu.h"
@@ -71,14 +71,16 @@ static void a_lease_lives_from_request_to_release(void **state)
     struct vmm_fixture world;
     struct vmm_spec unused;
     struct lease_service service;
+    struct journal *journal;
     struct store_resources capacity = fixture_capacity(4);
     struct error err = {0};
     use_store(fixture);
     fixture_init(&world, program);
     fixture_spec(&world, "obedient", &unused); /* makes the image */
     lease_service_init(&service, fixture->store, NULL, &capacity);
-    world.config.on_event = lease_event;
-    world.config.context = &service;
+    assert_works(journal_start(&service, &journal, &err), err);
+    world.config.on_event = journal_event;
+    world.config.context = journal;
     fixture_open(&world);
     lease_service_attach(&service, world.vmm);
 
@@ -113,6 +115,7 @@ static void a_lease_lives_from_request_to_release(void **state)
 
     world.vmm = lease_service_detach(&service);
     fixture_done(&world);
+    journal_stop(journal);
     lease_service_done(&service);
 }
 
@@ -122,6 +125,7 @@ static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
     struct vmm_fixture world;
     struct vmm_spec unused;
     struct lease_service service;
+    struct journal *journal;
     struct store_resources capacity = fixture_capacity(4);
     struct error err = {0};
     use_store(fixture);
@@ -129,8 +133,9 @@ static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
     fixture_spec(&world, "obedient", &unused);
     lease_service_init(&service, fixture->store, NULL, &capacity);
     service.tunnel_timeout_ms = 300;
-    world.config.on_event = lease_event;
-    world.config.context = &service;
+    assert_works(journal_start(&service, &journal, &err), err);
+    world.config.on_event = journal_event;
+    world.config.context = journal;
     fixture_open(&world);
     lease_service_attach(&service, world.vmm);
 
@@ -143,6 +148,7 @@ static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
 
     world.vmm = lease_service_detach(&service);
     fixture_done(&world);
+    journal_stop(journal);
     lease_service_done(&service);
 }
 
@@ -152,6 +158,7 @@ static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
     struct vmm_fixture world;
     struct vmm_spec unused;
     struct lease_service service;
+    struct journal *journal;
     struct store_resources capacity = fixture_capacity(4);
     struct error err = {0};
     char path[256];
@@ -163,8 +170,9 @@ static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
     fputs("changed", kernel);
     fclose(kernel);
     lease_service_init(&service, fixture->store, NULL, &capacity);
-    world.config.on_event = lease_event;
-    world.config.context = &service;
+    assert_works(journal_start(&service, &journal, &err), err);
+    world.config.on_event = journal_event;
+    world.config.context = journal;
     fixture_open(&world);
     lease_service_attach(&service, world.vmm);
 
@@ -176,6 +184,7 @@ static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
 
     world.vmm = lease_service_detach(&service);
     fixture_done(&world);
+    journal_stop(journal);
     lease_service_done(&service);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'image.rejected'"), 1);
 }

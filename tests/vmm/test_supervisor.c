@@ -414,7 +414,7 @@ static void an_id_can_run_only_once(void **state)
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), -EEXIST);
     struct id unknown = id_new();
-    assert_int_equal(vmm_stop(world.vmm, &unknown), 0);
+    assert_int_equal(vmm_stop(world.vmm, &unknown), -ENOENT);
 }
 
 #define WHOLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
