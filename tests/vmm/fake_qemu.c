@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/accel_rom.h"
@@ -16,8 +17,13 @@ enum { TICK_MS = 5, LONG_LINE_BYTES = 100000, FLOOD_BYTES = 300000, LIFE_S = 60 
 
 struct fake {
     const char *append;
+    const char *name;
     bool kvm;
-    bool gone; /* what was to happen once has happened */
+    bool gone;  /* what was to happen once has happened */
+    bool named; /* console and QMP take one client after the other, and the network has names */
+    int console;
+    int net;
+    struct sockaddr_un host; /* where frames go when the network has names */
     int client;
     char line[4096];
     size_t used;
@@ -77,33 +83,40 @@ static _Noreturn void shut_down(const struct fake *fake, const char *data)
     _exit(0);
 }
 
-static void show(void)
+static void show(const struct fake *fake)
 {
     extern char **environ;
     char text[64];
-    put(COMMAND_FD_CONSOLE, "fds:");
+    put(fake->console, "fds:");
     for (int fd = 0; fd < 1024; fd++)
         if (fcntl(fd, F_GETFD) >= 0) {
             snprintf(text, sizeof text, " %d", fd);
-            put(COMMAND_FD_CONSOLE, text);
+            put(fake->console, text);
         }
-    put(COMMAND_FD_CONSOLE, "\nenvironment:");
+    put(fake->console, "\nenvironment:");
     for (char **variable = environ; *variable != NULL; variable++) {
-        put(COMMAND_FD_CONSOLE, " ");
-        put(COMMAND_FD_CONSOLE, *variable);
+        put(fake->console, " ");
+        put(fake->console, *variable);
     }
-    put(COMMAND_FD_CONSOLE, "\nshown\n");
+    put(fake->console, "\nshown\n");
 }
 
-static void send_vlan_frame(void)
+/* What a hypervisor without a NAT does: the frame is lost. */
+static void send_frame(const struct fake *fake, const unsigned char *frame, size_t length)
 {
-    const unsigned char frame[60] = {0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x81, 0x00, 0, 5};
-    if (send(COMMAND_FD_NET, frame, sizeof frame, 0) < 0)
+    const struct sockaddr *to = fake->named ? (const struct sockaddr *)&fake->host : NULL;
+    if (sendto(fake->net, frame, length, 0, to, to == NULL ? 0 : sizeof fake->host) < 0 && !fake->named)
         _exit(8);
 }
 
+static void send_vlan_frame(const struct fake *fake)
+{
+    const unsigned char frame[60] = {0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x81, 0x00, 0, 5};
+    send_frame(fake, frame, sizeof frame);
+}
+
 /* A whole IPv4 frame from the leased addresses to 203.0.113.9:53, which nobody has allowed. */
-static void send_rogue_frame(void)
+static void send_rogue_frame(const struct fake *fake)
 {
     unsigned char frame[60] = {0x02, 0, 0,   0,  0,   1, 0x02, 0,    0,  0,  0, 2,  0x08, 0x00,
                                0x45, 0, 0,   32, 0,   1, 0,    0,    64, 17, 0, 0,  192,  168,
@@ -114,20 +127,19 @@ static void send_rogue_frame(void)
     sum = ~(sum % 65536 + sum / 65536) & 0xffff;
     frame[24] = (unsigned char)(sum / 256);
     frame[25] = (unsigned char)(sum % 256);
-    if (send(COMMAND_FD_NET, frame, 46, 0) < 0)
-        _exit(8);
+    send_frame(fake, frame, 46);
 }
 
 /* What an honest guest's kernel prints, in pieces, and what a liar prints around it. */
-static void report_rogues(void)
+static void report_rogues(const struct fake *fake)
 {
-    put(COMMAND_FD_CONSOLE, "ROGUE-ATTEMPT: IN= OUT=eth0 SRC=10.0.0.1 DST=999.1.1.1 PROTO=UDP\r\n");
-    put(COMMAND_FD_CONSOLE, "[    3.141592] ROGUE-ATTEMPT: IN= OUT=eth0 SRC=192.168.64.2 DST=8.8.");
+    put(fake->console, "ROGUE-ATTEMPT: IN= OUT=eth0 SRC=10.0.0.1 DST=999.1.1.1 PROTO=UDP\r\n");
+    put(fake->console, "[    3.141592] ROGUE-ATTEMPT: IN= OUT=eth0 SRC=192.168.64.2 DST=8.8.");
     usleep(30 * 1000);
     for (int at = 0; at < 3; at++)
-        put(COMMAND_FD_CONSOLE, "8.8 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=7 PROTO=UDP SPT=4000 DPT=53 LEN=40 \r\n"
-                                "[    3.2] ROGUE-ATTEMPT: IN= OUT=eth0 SRC=192.168.64.2 DST=8.8.");
-    put(COMMAND_FD_CONSOLE, "x\r\nguest says: ready\r\n");
+        put(fake->console, "8.8 LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=7 PROTO=UDP SPT=4000 DPT=53 LEN=40 \r\n"
+                           "[    3.2] ROGUE-ATTEMPT: IN= OUT=eth0 SRC=192.168.64.2 DST=8.8.");
+    put(fake->console, "x\r\nguest says: ready\r\n");
 }
 
 static void flood(int fd, size_t length)
@@ -139,10 +151,10 @@ static void flood(int fd, size_t length)
             _exit(9);
 }
 
-static void flood_console(void)
+static void flood_console(const struct fake *fake)
 {
-    flood(COMMAND_FD_CONSOLE, FLOOD_BYTES);
-    put(COMMAND_FD_CONSOLE, "the end");
+    flood(fake->console, FLOOD_BYTES);
+    put(fake->console, "the end");
 }
 
 static void hang_up(struct fake *fake)
@@ -181,30 +193,42 @@ static void go(struct fake *fake)
     if (does(fake, "long-line"))
         flood(fake->client, LONG_LINE_BYTES);
     if (does(fake, "flood-console"))
-        flood_console();
+        flood_console(fake);
     if (does(fake, "vlan-frame"))
-        send_vlan_frame();
+        send_vlan_frame(fake);
     if (does(fake, "rogue-frame")) {
-        send_rogue_frame();
+        send_rogue_frame(fake);
         fake->gone = false; /* once more with the next tick: the gate may have been shut */
     }
     if (does(fake, "rogue-then-exit")) {
-        send_rogue_frame();
+        send_rogue_frame(fake);
         usleep(50 * 1000); /* its NAT has seen it by then */
         shut_down(fake, "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
     }
     if (does(fake, "rogue-lines"))
-        report_rogues();
+        report_rogues(fake);
     while (does(fake, "flood-qmp"))
         event(fake, "RTC_CHANGE", "{\"offset\": 1}");
+}
+
+static void say_name(const struct fake *fake)
+{
+    char text[128];
+    snprintf(text, sizeof text, "{\"return\": {\"name\": \"%s\"}, \"id\": \"name\"}",
+             does(fake, "other-name") ? "somebody" : fake->name);
+    say(fake, text);
 }
 
 static void obey(struct fake *fake, const char *line)
 {
     if (strstr(line, "qmp_capabilities") != NULL)
         say(fake, "{\"return\": {}, \"id\": \"negotiate\"}");
+    if (strstr(line, "query-name") != NULL)
+        say_name(fake);
     if (strstr(line, "query-status") != NULL)
-        say(fake, "{\"return\": {\"status\": \"internal-error\", \"running\": false}, \"id\": \"status\"}");
+        say(fake, does(fake, "internal-error")
+                      ? "{\"return\": {\"status\": \"internal-error\", \"running\": false}, \"id\": \"status\"}"
+                      : "{\"return\": {\"status\": \"running\", \"running\": true}, \"id\": \"status\"}");
     if (strstr(line, "system_powerdown") != NULL) {
         say(fake, "{\"return\": {}, \"id\": \"powerdown\"}");
         event(fake, "POWERDOWN", "");
@@ -218,10 +242,10 @@ static void obey(struct fake *fake, const char *line)
 static void listen_to_client(struct fake *fake)
 {
     ssize_t length = read(fake->client, fake->line + fake->used, sizeof fake->line - 1 - fake->used);
-    if (length <= 0 && !does(fake, "garbage"))
+    if (length <= 0 && !fake->named && !does(fake, "garbage"))
         _exit(7);
     if (length <= 0) {
-        hang_up(fake); /* only a signal ends this one */
+        hang_up(fake); /* only a signal ends this one, or the next client */
         return;
     }
     fake->used += (size_t)length;
@@ -242,11 +266,31 @@ static void begin(struct fake *fake)
     }
     bool silent = fake->kvm && (does(fake, "silent-kvm") || does(fake, "frame-kvm"));
     if (!silent)
-        put(COMMAND_FD_CONSOLE, "fake guest\n");
+        put(fake->console, "fake guest\n");
     if (fake->kvm && does(fake, "frame-kvm"))
-        send_vlan_frame();
+        send_vlan_frame(fake);
     if (does(fake, "show"))
-        show();
+        show(fake);
+}
+
+/* The value of a key within an argument like "dgram,id=net0,local.path=/x,remote.path=/y". */
+static struct sockaddr_un address_in(const char *argument, const char *key)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *value = strstr(argument, key) + strlen(key);
+    snprintf(address.sun_path, sizeof address.sun_path, "%.*s", (int)strcspn(value, ","), value);
+    return address;
+}
+
+static void take_names(struct fake *fake, const char *argument)
+{
+    struct sockaddr_un own = address_in(argument, "local.path=");
+    fake->named = true;
+    fake->host = address_in(argument, "remote.path=");
+    fake->net = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (fake->net < 0 || bind(fake->net, (const struct sockaddr *)&own, sizeof own) != 0)
+        _exit(6);
+    signal(SIGPIPE, SIG_IGN); /* as QEMU: a console without a reader is no reason to end */
 }
 
 /* Return: the accelerator's trial's exit code, which says that kvm works where its device is /dev/null. */
@@ -255,30 +299,60 @@ static int answer(int argc, char **argv, struct fake *fake)
     for (int at = 1; at + 1 < argc; at++) {
         if (strcmp(argv[at], "-append") == 0)
             fake->append = argv[at + 1];
+        if (strcmp(argv[at], "-name") == 0)
+            fake->name = argv[at + 1];
         if (strcmp(argv[at], "-accel") == 0)
             fake->kvm = strcmp(argv[at + 1], "kvm") == 0;
         if (strncmp(argv[at + 1], "isa-debug-exit", 14) == 0)
             return ACCEL_ROM_EXIT_CODE;
+        if (strstr(argv[at], "local.path=") != NULL)
+            take_names(fake, argv[at]);
     }
     return 0;
 }
 
+static void greet(struct fake *fake)
+{
+    fake->used = 0;
+    fake->client = accept(COMMAND_FD_QMP, NULL, NULL);
+    say(fake,
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": []}}");
+}
+
+/* Another daemon takes the place of the one that went: its console first, then its QMP. */
+static void await_client(struct fake *fake)
+{
+    struct pollfd listening[] = {{.fd = COMMAND_FD_CONSOLE, .events = POLLIN},
+                                 {.fd = COMMAND_FD_QMP, .events = POLLIN}};
+    if (poll(listening, 2, TICK_MS) <= 0)
+        return;
+    if (listening[0].revents != 0) {
+        close(fake->console);
+        fake->console = accept(COMMAND_FD_CONSOLE, NULL, NULL);
+        put(fake->console, "fake guest, again\n");
+    }
+    if (listening[1].revents != 0)
+        greet(fake);
+}
+
 int fake_qemu_main(int argc, char **argv)
 {
-    struct fake fake = {.append = "", .client = -1};
+    struct fake fake = {.append = "", .name = "", .client = -1, .console = COMMAND_FD_CONSOLE, .net = COMMAND_FD_NET};
     int code = answer(argc, argv, &fake);
     if (code != 0)
         _exit(code);
     alarm(LIFE_S); /* whatever becomes of the test */
+    if (fake.named)
+        fake.console = accept(COMMAND_FD_CONSOLE, NULL, NULL);
     begin(&fake);
     if (does(&fake, "mute"))
         pause();
-    fake.client = accept(COMMAND_FD_QMP, NULL, NULL);
-    say(&fake,
-        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": []}}");
+    greet(&fake);
     while (true) {
         struct pollfd client = {.fd = fake.client, .events = POLLIN};
-        if (poll(&client, 1, TICK_MS) > 0)
+        if (fake.named && fake.client < 0)
+            await_client(&fake);
+        else if (poll(&client, 1, TICK_MS) > 0)
             listen_to_client(&fake);
         if (!fake.gone && may_go(&fake))
             go(&fake);
