@@ -161,13 +161,43 @@ lint: ## formatting, clang-tidy, shellcheck
 	$(Q)sh deploy/install-deps.sh build lint test
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
 	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/system/native/*.c)
-	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh base/*.sh .ci/run
+	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh deploy/completion/*.bash base/*.sh .ci/run
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
 	$(Q)echo "lint: done"
 
-install: all ## install into $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/bin
+DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/omertad
+GUEST_DIR = $(DESTDIR)$(PREFIX)/share/omertad/guest
+ZSH_DIR ?= $(PREFIX)/share/zsh/site-functions
+SYSTEM := $(shell uname -s)
+# Where the service files say that the program is; without DESTDIR, as it will be found there.
+WITH_BINDIR = sed 's|@BINDIR@|$(PREFIX)/bin|'
+
+install: all ## install into $(DESTDIR)$(PREFIX): program, manual, completions, service, examples, guest builders
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH_DIR) $(DOC_DIR)/examples $(GUEST_DIR)
 	install -m 755 $(BUILD)/omertad $(DESTDIR)$(PREFIX)/bin/omertad
+	install -m 644 deploy/man/omertad.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 deploy/man/omertad.json.5 $(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 deploy/completion/omertad.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/omertad
+	install -m 644 deploy/completion/_omertad $(DESTDIR)$(ZSH_DIR)/
+	install -m 644 README.md openapi.yaml $(DOC_DIR)/
+	cp -R deploy/examples/. $(DOC_DIR)/examples/
+	cp -R deploy/guest/. $(GUEST_DIR)/
+ifeq ($(SYSTEM),Darwin)
+	install -d $(DESTDIR)$(PREFIX)/share/omertad/launchd
+	$(WITH_BINDIR) deploy/launchd/omertad.plist.in >$(DESTDIR)$(PREFIX)/share/omertad/launchd/omertad.plist
+else
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user
+	$(WITH_BINDIR) deploy/systemd/omertad.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/user/omertad.service
+endif
+
+deb: ## build a Debian package in build/deb
+	$(Q)sh deploy/install-deps.sh build deb
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)rm -rf build/deb && mkdir -p build/deb
+	$(Q)umask 022 && $(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/build/deb/root PREFIX=/usr \
+	    ZSH_DIR=/usr/share/zsh/vendor-completions >build/deb/install.log
+	$(Q)sh deploy/build-deb.sh build/deb "$(VERSION)"
 
 clean: ## remove what was built (the guest image too)
 	rm -rf build
@@ -175,4 +205,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: all unit-binaries frame_storm mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install clean help
+.PHONY: all unit-binaries frame_storm mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help

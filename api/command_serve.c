@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/client.h"
 #include "api/command.h"
 #include "api/http.h"
 #include "api/journal.h"
 #include "api/machines.h"
+#include "api/notify.h"
 #include "api/options.h"
 #include "base/clock.h"
 #include "base/scope.h"
@@ -30,12 +32,14 @@ static const char usage[] =
 
 enum {
     PATH_BYTES = CONFIG_PATH_BYTES + 32, /* a folder of ours and a file name */
+    SIGN_OF_LIFE_MS = 5000,              /* for the daemon to answer itself; a busy machine needs a tenth */
 };
 
 /* Everything that the daemon holds; each part is there or NULL. */
 struct daemon {
     const struct config *config;
     struct log log;
+    struct notify notify;
     struct token token;
     struct store *store;
     struct lease_service service;
@@ -143,10 +147,47 @@ static void say_started(const struct daemon *daemon)
              OMERTAD_VERSION, daemon->socket_path, url, daemon->config->paths.data, daemon->config->paths.data);
 }
 
+/* Whether the API answers as a client of ours would see it. */
+static bool answers_itself(const struct daemon *daemon)
+{
+    const struct client_request request = {.method = "GET", .path = "/healthz"};
+    struct client_answer answer = {0};
+    struct error err = {0};
+    int result = client_send(daemon->socket_path, &request, SIGN_OF_LIFE_MS, &answer, &err);
+    bool well = result == 0 && answer.status == 200;
+    if (!well)
+        log_line(&daemon->log, LOG_ERROR, "daemon.unwell", "status=%u cause=\"%s\"", answer.status, err.message);
+    client_answer_done(&answer);
+    return well;
+}
+
+/* Wait for a signal of @ending; until then give the service manager its signs of life, while there is life. */
+static int wait_for_end(const struct daemon *daemon, const sigset_t *ending)
+{
+    int number = 0;
+#ifdef __linux__
+    /* Three signs within the manager's patience: one may be late. */
+    const uint64_t every_ms = daemon->notify.watchdog_ms / 3;
+    const struct timespec every = {.tv_sec = (time_t)(every_ms / 1000), .tv_nsec = (long)(every_ms % 1000) * 1000000};
+    while (every_ms > 0) {
+        number = sigtimedwait(ending, NULL, &every);
+        if (number > 0)
+            return number;
+        if (errno == EAGAIN && answers_itself(daemon))
+            notify_send(&daemon->notify, "WATCHDOG=1");
+    }
+#endif
+    sigwait(ending, &number);
+    return number;
+}
+
 static int run(const struct config *config)
 {
     struct daemon daemon = {.config = config, .log = {.fd = STDERR_FILENO, .least = LOG_INFO}};
     struct error err = {0};
+    /* A manager that cannot be told is no reason not to serve; it will say so by itself. */
+    if (notify_open(&daemon.notify, &err) < 0)
+        log_line(&daemon.log, LOG_WARNING, "daemon.unmanaged", "cause=\"%s\"", err.message);
     /* Blocked before there are threads, so that every thread leaves them to sigwait() below. */
     sigset_t ending;
     sigemptyset(&ending);
@@ -159,12 +200,14 @@ static int run(const struct config *config)
         log_line(&daemon.log, LOG_ERROR, "daemon.failed", "cause=\"%s\"", err.message);
         exit_code = COMMAND_FAILED;
     } else {
-        int signal_number = 0;
         say_started(&daemon);
-        sigwait(&ending, &signal_number);
+        notify_send(&daemon.notify, "READY=1\nSTATUS=Serving leases.");
+        int signal_number = wait_for_end(&daemon, &ending);
+        notify_send(&daemon.notify, "STOPPING=1\nSTATUS=Ending machines.");
         log_line(&daemon.log, LOG_INFO, "daemon.ending", "signal=%d", signal_number);
     }
     close_all(&daemon);
+    notify_close(&daemon.notify);
     log_line(&daemon.log, LOG_INFO, "daemon.ended", "exit_code=%d", exit_code);
     return exit_code;
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, lint (default: all but debian).
+# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, lint, deb (default: all but debian and deb).
 #
 # Says what it does; does nothing when all is there. Debian and Ubuntu: apt (with sudo unless root). macOS: prints the
 # Homebrew line, because Homebrew refuses to run for somebody else.
@@ -11,10 +11,11 @@ packages_of() {
         run) echo "qemu-system-x86 ca-certificates passt nftables iproute2" ;;
         debian) echo "mmdebstrap e2fsprogs qemu-utils uidmap xz-utils" ;;
         image) echo "cpio gzip dpkg xz-utils zstd" ;;
-        test) echo "libcmocka-dev python3 curl wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark" ;;
+        test) echo "libcmocka-dev python3 curl wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark mandoc zsh systemd dpkg-dev lintian" ;;
+        deb) echo "dpkg-dev lintian" ;;
         lint) echo "clang-format clang-tidy shellcheck" ;;
         *)
-            echo "install-deps.sh: $1: no such group (build run image debian test lint)" >&2
+            echo "install-deps.sh: $1: no such group (build run image debian test lint deb)" >&2
             exit 2
             ;;
     esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs the tests and counts them: house rules, unit tests (cmocka), system tests.
+"""Runs the tests and counts them: house rules, what is deployed, unit tests (cmocka), system tests.
 
-usage: tests/run.py [--build DIR] [--images DIR] [house] [unit] [system]
+usage: tests/run.py [--build DIR] [--images DIR] [house] [deploy] [unit] [system]
 
 The last lines are the counts, one line a kind and one for all. Exit code 0 only if nothing failed.
 """
@@ -16,7 +16,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 UNIT_LIMIT_S = 300
-KINDS = ("house", "unit", "system")
+KINDS = ("house", "deploy", "unit", "system")
 
 
 def run_cmocka(binary):
@@ -71,10 +71,10 @@ def counted(command, environment):
     return counts
 
 
-def house_tests():
-    """Run the house rules with unittest."""
-    done = subprocess.run([sys.executable, "tests/house/layers.py"], cwd=ROOT, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+def python_tests(script, program):
+    """Run a script of unittest."""
+    done = subprocess.run([sys.executable, script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env={**os.environ, "OMERTAD": str(program)})
     ran = re.search(r"Ran (\d+) tests?", done.stdout)
     total = int(ran.group(1)) if ran else 0
     found = re.search(r"FAILED \((.*)\)", done.stdout)
@@ -98,7 +98,8 @@ def main():
     images = (ROOT / options.images).resolve()
 
     runners = {
-        "house": house_tests,
+        "house": lambda: python_tests("tests/house/layers.py", build / "omertad"),
+        "deploy": lambda: python_tests("tests/deploy/test_deploy.py", build / "omertad"),
         "unit": lambda: unit_tests(build),
         "system": lambda: counted([sys.executable, "tests/system/run.py"],
                                   {"OMERTAD": str(build / "omertad"), "OMERTAD_IMAGE": str(images / "micro")}),

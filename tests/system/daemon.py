@@ -187,6 +187,7 @@ class Daemon:
         self.log_file = folder / "stderr.log"
         self.data, self.runtime, self.images = folder / "data", folder / "runtime", folder / "images"
         self.socket = self.runtime / "omertad.sock"
+        self.extra_environment = {}
         self._process = None
         self._log = None
         folder.mkdir(mode=0o700)
@@ -228,7 +229,8 @@ class Daemon:
         """Only what a service manager would give."""
         home = str(self.folder / "home")
         keep = {key: value for key, value in os.environ.items() if key.endswith("SAN_OPTIONS")}
-        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "XDG_RUNTIME_DIR": str(self.runtime), **keep}
+        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "XDG_RUNTIME_DIR": str(self.runtime), **keep,
+                **self.extra_environment}
 
     def command(self, *arguments):
         """The argv of the daemon's program as the ordinary user."""
