@@ -66,6 +66,8 @@ static int on_spawned(struct lease_service *service, const struct vmm_event *eve
     }
     result = settle(service, event->id.text, result, err);
     if (result == 0)
+        lease_service_noted(service, &event->id, event->pid);
+    if (result == 0)
         log_line(service->log, LOG_INFO, "lease.spawned", "lease=%s pid=%lld accelerator=%s", event->id.text,
                  (long long)event->pid, event->accelerator);
     return result;

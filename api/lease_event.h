@@ -27,7 +27,7 @@ struct sighting {
  * written of it before stays as it is.
  *
  * Return: 0 when it is written, or never can be (the log says so then); a failure for which store_failure_passes()
- * Thread: any, one at a time for each lease. Uses the store and the log, never the vmm
+ * Thread: any, one at a time for each lease. Waits for the store and the log, never for a machine
  */
 int lease_event_write(struct lease_service *service, const struct vmm_event *event, struct error *err);
 

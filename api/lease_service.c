@@ -251,6 +251,14 @@ int64_t lease_service_console(struct lease_service *service, const struct id *id
     return bytes == -ENOENT ? 0 : bytes; /* nothing was printed yet */
 }
 
+void lease_service_noted(struct lease_service *service, const struct id *id, int64_t pid)
+{
+    pthread_rwlock_rdlock(&service->gate);
+    if (service->vmm != NULL)
+        vmm_spawn_noted(service->vmm, id, pid);
+    pthread_rwlock_unlock(&service->gate);
+}
+
 bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_accel)
 {
     *ret_accel = (struct vmm_accel){0};

@@ -89,6 +89,9 @@ int lease_service_stats(struct lease_service *service, const struct id *id, stru
 int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,
                               uint64_t *ret_offset, struct error *err);
 
+/** lease_service_noted() - The machine's process is in the store; see vmm_spawn_noted(). Thread: any */
+void lease_service_noted(struct lease_service *service, const struct id *id, int64_t pid);
+
 /** lease_service_accel() - The accelerator's finding. Return: false while detached. Thread: any */
 bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_accel);
 

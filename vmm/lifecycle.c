@@ -170,6 +170,15 @@ static void start_hypervisor(struct vmm *vmm, struct machine *machine)
         lifecycle_note_spawned(vmm, machine, machine->child.pid, machine->child.start_ticks);
 }
 
+void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid)
+{
+    struct error err = {0};
+    if (machine->child.start_fd < 0 || machine->child.pid != pid || machine->state != MACHINE_STARTING)
+        return;
+    if (machine_release_child(machine, &vmm->places, &err) != 0)
+        lifecycle_end(vmm, machine, VMM_END_START_FAILED, MACHINE_STEP_KILL, err.message);
+}
+
 static int start_nat(struct vmm *vmm, struct machine *machine, struct error *err)
 {
     struct nat *nat = NULL;

@@ -16,6 +16,9 @@ enum lifecycle_limits {
 /** lifecycle_prepared() - The preparer is through: start the hypervisor. Thread: the supervisor's */
 void lifecycle_prepared(struct vmm *vmm, struct machine *machine);
 
+/** lifecycle_noted() - The process @pid is written down: let it become the hypervisor. Thread: the supervisor's */
+void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid);
+
 /** lifecycle_stop() - End a machine because somebody wants it; @end: VMM_END_ASKED or VMM_END_SHUTDOWN.
  *  Thread: the supervisor's */
 void lifecycle_stop(struct vmm *vmm, struct machine *machine, enum vmm_end end);

@@ -235,7 +235,12 @@ static int spawn_qemu(struct machine *machine, const struct machine_places *plac
                                        .fd_count = count};
     if (machine->spec->direct)
         return direct_spawn(&direct, &machine->direct, &machine->child, err);
-    int rc = child_spawn(places->qemu, command->argv, fds, count, &machine->child, err);
+    return child_prepare(places->qemu, command->argv, fds, count, CHILD_DIES_WITH_PARENT, &machine->child, err);
+}
+
+int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    int rc = child_release(&machine->child, places->qemu, err);
     return rc == -ENOENT ? machine_missing(places->qemu, err) : rc;
 }
 

@@ -57,6 +57,7 @@ struct machine_places {
  * struct machine - One machine
  * @spec:         in locked memory; its secrets are wiped once the seed volume holds them
  * @stop_asked:   guarded by the vmm's lock
+ * @noted_pid:    guarded by the vmm's lock. The process that may become the hypervisor; 0: none yet
  * @preparation:  guarded by the vmm's lock. While it is TAKEN the preparer owns what machine_prepare() fills
  * @cancelled:    set once a preparation has become useless
  * @nat:          changed under the vmm's lock, because the API's threads read its counters
@@ -83,6 +84,7 @@ struct machine_places {
 struct machine {
     struct vmm_spec *spec;
     bool stop_asked;
+    int64_t noted_pid;
     enum machine_preparation preparation;
     _Atomic bool cancelled;
 
@@ -160,13 +162,21 @@ int machine_prepare(struct machine *machine, const struct machine_places *places
 int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *err);
 
 /**
- * machine_spawn() - Start the hypervisor; a second time after its process was reaped
+ * machine_spawn() - Make the hypervisor's process, which waits for machine_release_child(); in direct mode start it
+ * A second time after its process was reaped.
  * @accel:  what to start it with
  * Return:  0 or negative
  * Thread:  the supervisor's: the hypervisor dies with the thread
  */
 int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
                   struct error *err);
+
+/**
+ * machine_release_child() - Let the process that machine_spawn() made become the hypervisor
+ * Return: 0 or negative; then nothing is left of the process
+ * Thread: the supervisor's
+ */
+int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err);
 
 /** machine_kill() - SIGKILL to whatever processes it has. Thread: the supervisor's */
 void machine_kill(const struct machine *machine);

@@ -24,7 +24,7 @@ enum supervisor_limits {
 /**
  * struct vmm - All machines
  * @config:  its strings point to copies in @places and below
- * @lock:    guards @closing to @told, and in each machine stop_asked, preparation and the changes of nat.
+ * @lock:    guards @closing to @told, and in each machine stop_asked, noted_pid, preparation and the changes of nat.
  *           Never held while the caller's on_event runs
  * @work:    signalled when the preparer has something to do
  * @keeper:  of direct machines' own addresses; NULL until the first of them. The supervisor's thread

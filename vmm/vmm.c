@@ -195,6 +195,17 @@ int vmm_stop(struct vmm *vmm, const struct id *id)
     return known ? 0 : -ENOENT;
 }
 
+void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid)
+{
+    pthread_mutex_lock(&vmm->lock);
+    struct machine *machine = find(vmm, id);
+    if (machine != NULL)
+        machine->noted_pid = pid;
+    pthread_mutex_unlock(&vmm->lock);
+    if (machine != NULL)
+        supervisor_wake(vmm);
+}
+
 /* ---- reading ----------------------------------------------------------------------------------------------- */
 
 int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_stats)

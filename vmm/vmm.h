@@ -90,7 +90,8 @@ enum vmm_end {
 
 enum vmm_event_kind {
     VMM_EVENT_PREPARED, /* image verified, seed and attachment made; @image_digest, @accelerator; the spawn comes next */
-    VMM_EVENT_SPAWNED,  /* @pid, @pid_start_ticks, @accelerator; once more when the boot watchdog started it again */
+    VMM_EVENT_SPAWNED,  /* @pid, @pid_start_ticks, @accelerator; once more when the boot watchdog started it again. The
+                           process waits for vmm_spawn_noted(), but in direct mode, where it dies with the daemon */
     VMM_EVENT_RUNNING,  /* hypervisor answers and the NAT enforces @generation; direct: it answers, @generation is 0 */
     VMM_EVENT_STOPPING,     /* @end is the cause */
     VMM_EVENT_ENDED,        /* nothing of the machine is left; @end, @exit_code, @signal, @detail, @console */
@@ -186,6 +187,16 @@ int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err);
 /** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; -ENOENT when there is no such machine: if
  *  there was one its VMM_EVENT_ENDED has been told. Thread: any */
 int vmm_stop(struct vmm *vmm, const struct id *id);
+
+/**
+ * vmm_spawn_noted() - The process of a VMM_EVENT_SPAWNED is written down: it may become the hypervisor now
+ *
+ * A hypervisor may outlive its daemon, so nothing of it runs before the next daemon could know of it.
+ *
+ * @pid:   that event's; another one is not meant
+ * Thread: any
+ */
+void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid);
 
 /** vmm_read_stats() - Counters of a machine's NAT, zeros before it has one. Return: 0; -ENOENT: no such
  *  machine, or a direct one, which has no NAT. Thread: any */

@@ -1,5 +1,6 @@
 /* Whole machines through the public interface, with a hypervisor that misbehaves in every way that matters. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +239,35 @@ static void a_hypervisor_that_never_answers_times_out(void **state)
     assert_int_equal(fixture_await_end(&world, &id, VMM_END_START_TIMEOUT).event.signal, SIGKILL);
 }
 
+static void nothing_of_a_hypervisor_runs_before_its_process_is_written_down(void **state)
+{
+    (void)state;
+    world.forgets_processes = true;
+    fixture_open(&world);
+    struct id id = fixture_start(&world, "nothing");
+    int64_t pid = fixture_await(&world, &id, VMM_EVENT_SPAWNED).event.pid;
+    vmm_spawn_noted(world.vmm, &id, pid + 1); /* another process is not meant */
+    poll(NULL, 0, 100);
+    assert_int_equal(vmm_read_console(world.vmm, &id, (uint8_t[1]){0}, 1, NULL), 0);
+    assert_int_equal(fixture_count(&world, &id, VMM_EVENT_RUNNING), 0);
+    vmm_spawn_noted(world.vmm, &id, pid);
+    fixture_await(&world, &id, VMM_EVENT_RUNNING);
+    vmm_spawn_noted(world.vmm, &id, pid); /* a second time it means nothing */
+    vmm_stop(world.vmm, &id);
+    fixture_await_end(&world, &id, VMM_END_ASKED);
+}
+
+static void a_hypervisor_that_cannot_be_written_down_never_runs(void **state)
+{
+    (void)state;
+    world.forgets_processes = true;
+    world.config.start_timeout_ms = 100;
+    fixture_open(&world);
+    struct id id = fixture_start(&world, "nothing");
+    struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_START_TIMEOUT);
+    assert_string_equal(ended.console, "");
+}
+
 static void an_image_that_is_not_there_is_rejected(void **state)
 {
     (void)state;
@@ -444,6 +474,8 @@ int main(int argc, char **argv)
         WHOLE(a_frozen_or_deaf_hypervisor_is_killed_at_last),
         WHOLE(a_hypervisor_that_exits_before_qmp_did_not_start),
         WHOLE(a_hypervisor_that_never_answers_times_out),
+        WHOLE(nothing_of_a_hypervisor_runs_before_its_process_is_written_down),
+        WHOLE(a_hypervisor_that_cannot_be_written_down_never_runs),
         WHOLE(an_image_that_is_not_there_is_rejected),
         WHOLE(an_image_that_was_changed_is_rejected),
         WHOLE(a_policy_that_cannot_be_enforced_ends_the_machine),

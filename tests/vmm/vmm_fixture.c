@@ -35,7 +35,10 @@ static void on_event(void *context, const struct vmm_event *event)
     if (fixture->count < FIXTURE_EVENTS_MAX)
         fixture->events[fixture->count++] = kept;
     pthread_cond_broadcast(&fixture->grown);
+    bool keeps_waiting = fixture->forgets_processes;
     pthread_mutex_unlock(&fixture->lock);
+    if (event->kind == VMM_EVENT_SPAWNED && !keeps_waiting)
+        vmm_spawn_noted(fixture->vmm, &event->id, event->pid);
 }
 
 size_t fixture_open_fds(void)

@@ -32,6 +32,7 @@ struct vmm_fixture {
     struct vmm_config config;
     struct vmm *vmm;
     size_t fds_before;
+    bool forgets_processes; /* the test itself calls vmm_spawn_noted() */
     pthread_mutex_t lock;
     pthread_cond_t grown;
     size_t count;
