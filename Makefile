@@ -4,7 +4,8 @@
 #   PORTABLE=1   plain POSIX calls only   WERROR=1                     warnings are errors (CI)
 
 CC ?= cc
-PYTHON ?= python3
+# Debian's own where there is one: modules of the tests are Debian packages.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 PREFIX ?= /usr/local
 VERSION := $(shell cat VERSION)
 
@@ -88,6 +89,29 @@ frame_storm: $(BUILD)/frame_storm
 
 unit-binaries: $(TEST_BINARIES)
 
+# Tools that read openapi.yaml (npm), and a typed client made from it, which a system test runs.
+CONTRACT := build/contract
+CONTRACT_TOOLS := $(CONTRACT)/node_modules/.installed
+CONTRACT_FILES := $(addprefix tests/contract/,client.ts lint.mjs tsconfig.json)
+
+$(CONTRACT_TOOLS): tests/contract/package.json tests/contract/package-lock.json
+	@echo "  NPM   $(CONTRACT)"
+	@mkdir -p $(CONTRACT)
+	$(Q)cp $^ $(CONTRACT)
+	$(Q)cd $(CONTRACT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+$(CONTRACT)/client.js: openapi.yaml $(CONTRACT_FILES) $(CONTRACT_TOOLS)
+	@echo "  TSC   $@"
+	$(Q)cp $(CONTRACT_FILES) $(CONTRACT)
+	$(Q)cd $(CONTRACT) && node_modules/.bin/openapi-typescript ../../openapi.yaml -o api.d.ts >/dev/null
+	$(Q)cd $(CONTRACT) && node_modules/.bin/tsc -p .
+
+contract: ## openapi.yaml before Redocly's rules and a typed client (needs npm's registry once)
+	$(Q)sh deploy/install-deps.sh test contract
+	$(Q)$(MAKE) --no-print-directory $(CONTRACT)/client.js
+	$(Q)$(PYTHON) tests/run.py contract
+
 -include $(OBJECTS:.o=.d) $(BUILD)/api/main.d $(TEST_BINARIES:=.d) $(TEST_SUPPORT_OBJECTS:.o=.d)
 
 # ---- what people call --------------------------------------------------------------------------------------------
@@ -125,9 +149,9 @@ run: ## serve until Ctrl-C; prints the page, the socket and a curl line
 	$(Q)$(MAKE) --no-print-directory all image
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro $(PYTHON) tests/system/run_daemon.py
 
-check: ## unit tests, layer test, headers alone, system tests with real VMs
-	$(Q)sh deploy/install-deps.sh build run image test
-	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm
+check: ## unit tests, house rules, openapi.yaml before others' tools, system tests with real VMs
+	$(Q)sh deploy/install-deps.sh build run image test contract
+	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm $(CONTRACT)/client.js
 	$(Q)$(PYTHON) tests/run.py --build $(BUILD) --images $(IMAGES) $(CHECK)
 
 check-unit: ## unit tests and house rules only
@@ -205,4 +229,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: all unit-binaries frame_storm mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help
+.PHONY: all unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help

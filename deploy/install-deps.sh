@@ -1,5 +1,6 @@
 #!/bin/sh
-# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, lint, deb (default: all but debian and deb).
+# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, contract, lint, deb
+# (default: all but debian and deb).
 #
 # Says what it does; does nothing when all is there. Debian and Ubuntu: apt (with sudo unless root). macOS: prints the
 # Homebrew line, because Homebrew refuses to run for somebody else.
@@ -11,11 +12,13 @@ packages_of() {
         run) echo "qemu-system-x86 ca-certificates passt nftables iproute2" ;;
         debian) echo "mmdebstrap e2fsprogs qemu-utils uidmap xz-utils" ;;
         image) echo "cpio gzip dpkg xz-utils zstd" ;;
-        test) echo "libcmocka-dev python3 curl wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark mandoc zsh systemd dpkg-dev lintian" ;;
+        test) echo "libcmocka-dev python3 python3-jsonschema python3-yaml curl wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark mandoc zsh systemd dpkg-dev lintian" ;;
+        # Node.js from elsewhere brings npm with it, and Debian's npm would not fit beside it.
+        contract) command -v npm >/dev/null || echo "nodejs npm" ;;
         deb) echo "dpkg-dev lintian" ;;
         lint) echo "clang-format clang-tidy shellcheck" ;;
         *)
-            echo "install-deps.sh: $1: no such group (build run image debian test lint deb)" >&2
+            echo "install-deps.sh: $1: no such group (build run image debian test contract lint deb)" >&2
             exit 2
             ;;
     esac
@@ -23,7 +26,7 @@ packages_of() {
 
 brew_line="brew install pkg-config libmicrohttpd jansson sqlite libsodium cmocka vfkit wireguard-go wireguard-tools python3 xorriso"
 
-[ $# -gt 0 ] || set -- build run image test lint
+[ $# -gt 0 ] || set -- build run image test contract lint
 wanted=""
 for group in "$@"; do
     wanted="$wanted $(packages_of "$group")"

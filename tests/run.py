@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the tests and counts them: house rules, what is deployed, unit tests (cmocka), system tests.
+"""Runs the tests and counts them: house rules, what is deployed, unit tests (cmocka), the API contract before others'
+tools, system tests.
 
-usage: tests/run.py [--build DIR] [--images DIR] [house] [deploy] [unit] [system]
+usage: tests/run.py [--build DIR] [--images DIR] [house] [deploy] [unit] [contract] [system]
 
 The last lines are the counts, one line a kind and one for all. Exit code 0 only if nothing failed.
 """
@@ -16,7 +17,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 UNIT_LIMIT_S = 300
-KINDS = ("house", "deploy", "unit", "system")
+KINDS = ("house", "deploy", "unit", "contract", "system")
 
 
 def run_cmocka(binary):
@@ -71,17 +72,25 @@ def counted(command, environment):
     return counts
 
 
-def python_tests(script, program):
+def python_script(script, program):
     """Run a script of unittest."""
     done = subprocess.run([sys.executable, script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           env={**os.environ, "OMERTAD": str(program)})
     ran = re.search(r"Ran (\d+) tests?", done.stdout)
     total = int(ran.group(1)) if ran else 0
     found = re.search(r"FAILED \((.*)\)", done.stdout)
-    failed = sum(int(n) for n in re.findall(r"\d+", found.group(1))) if found else int(done.returncode != 0)
+    failed = sum(int(n) for n in re.findall(r"(?:failures|errors)=(\d+)", found.group(1))) if found else 0
+    skipped = sum(int(n) for n in re.findall(r"skipped=(\d+)", done.stdout))
+    if done.returncode != 0 and failed == 0:
+        failed = 1
     if failed:
         print(done.stdout)
-    return [total - failed if total else 0, failed, 0]
+    return [max(total - failed - skipped, 0), failed, skipped]
+
+
+def python_tests(scripts, program):
+    """Run scripts of unittest, one after the other."""
+    return [sum(column) for column in zip(*(python_script(script, program) for script in scripts))]
 
 
 def main():
@@ -98,9 +107,10 @@ def main():
     images = (ROOT / options.images).resolve()
 
     runners = {
-        "house": lambda: python_tests("tests/house/layers.py", build / "omertad"),
-        "deploy": lambda: python_tests("tests/deploy/test_deploy.py", build / "omertad"),
+        "house": lambda: python_tests(["tests/house/layers.py", "tests/contract/document.py"], build / "omertad"),
+        "deploy": lambda: python_tests(["tests/deploy/test_deploy.py"], build / "omertad"),
         "unit": lambda: unit_tests(build),
+        "contract": lambda: python_tests(["tests/contract/tools.py"], build / "omertad"),
         "system": lambda: counted([sys.executable, "tests/system/run.py"],
                                   {"OMERTAD": str(build / "omertad"), "OMERTAD_IMAGE": str(images / "micro")}),
     }
@@ -110,9 +120,9 @@ def main():
         results[kind] = runners[kind]()
     print()
     for kind, (passed, failed, skipped) in results.items():
-        print(f"{kind + ':':8} {passed} passed, {failed} failed, {skipped} skipped")
+        print(f"{kind + ':':9} {passed} passed, {failed} failed, {skipped} skipped")
     passed, failed, skipped = (sum(column) for column in zip(*results.values()))
-    print(f"total:   {passed} passed, {failed} failed, {skipped} skipped")
+    print(f"total:    {passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
 

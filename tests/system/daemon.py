@@ -114,7 +114,7 @@ class Client:
             answer = Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
-        CONTRACT.check(method, path, answer.status, answer.headers.get("Content-Type", ""), answer.body)
+        CONTRACT.check(method, path, answer.status, answer.headers, answer.body, body)
         return answer
 
     def get(self, path, status=200):
