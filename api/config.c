@@ -9,11 +9,12 @@
 #include "api/config_default.h"
 #include "api/decode.h"
 #include "base/scope.h"
+#include "vmm/vmm.h"
 
 enum {
-    MS_MAX = 600000,           /* no time limit of a hypervisor is meant to be above ten minutes */
-    TUNNEL_S_MAX = 86400,      /* a day; fits 32 bits as milliseconds */
-    LEASES_MAX = 10000,        /* each takes a thread and descriptors */
+    MS_MAX = 600000,      /* no time limit of a hypervisor is meant to be above ten minutes */
+    TUNNEL_S_MAX = 86400, /* a day; fits 32 bits as milliseconds */
+    LEASES_MAX = VMM_MACHINES_MAX,
     VCPUS_MAX = 4096,          /* above any machine */
     MEMORY_MIB_MAX = 64 << 20, /* 64 TiB */
     DISK_MIB_MAX = 1 << 30,    /* 1 PiB */
@@ -145,6 +146,8 @@ static void take_capacity(const struct decode_node *root, struct config *config)
     take_integer32(&capacity, "leases", 1, LEASES_MAX, &config->capacity.leases);
     take_integer32(&capacity, "vcpus", 1, VCPUS_MAX, &config->capacity.vcpus);
     take_integer(&capacity, "memoryMib", 1, MEMORY_MIB_MAX, &config->capacity.memory_mib);
+    struct decode_node disk = decode_member(&capacity, "diskMib");
+    config->disk_given = decode_present(&disk);
     take_integer(&capacity, "diskMib", 0, DISK_MIB_MAX, &config->capacity.disk_mib);
 }
 

@@ -47,6 +47,7 @@ struct config {
         uint32_t powerdown_ms;
     } hypervisor;
     struct store_resources capacity;
+    bool disk_given; /* capacity.disk_mib is the file's, 0 too */
 };
 
 /** struct config_overrides - What the command line says; NULL leaves a value as it is. */

@@ -4,13 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "vmm/vmm.h"
+
 enum {
     PORT = 8470,
-    LEASES = 64,              /* each takes a thread and a handful of descriptors */
+    LEASES = 64,              /* each takes a thread and up to a hundred descriptors */
     SPARE_CPUS = 2,           /* for the host and the NAT threads */
     SPARE_MEMORY_MIB = 2048,  /* for the host */
     BOOT_WATCHDOG_MS = 10000, /* a guest under KVM speaks within two seconds */
@@ -18,6 +21,8 @@ enum {
     POWERDOWN_MS = 3000,      /* a guest that listens to the power button ends within one */
     TUNNEL_TIMEOUT_S = 120,   /* a guest without KVM needs half a minute at worst */
     NAME_BYTES = 64,
+    DESCRIPTORS_OWN = 320, /* 240 connections, the database's, the sockets', what a request opens for a moment */
+    DESCRIPTORS_ENOUGH = DESCRIPTORS_OWN + VMM_MACHINES_MAX * VMM_MACHINE_DESCRIPTORS,
 };
 
 /* The environment's folder when it is absolute, as the specification asks. */
@@ -79,10 +84,48 @@ static uint64_t at_least_one(uint64_t value)
     return value > 0 ? value : 1;
 }
 
-static void default_capacity(struct store_resources *capacity, const char *data_dir)
+/* The file system on which a folder is or will be made: that of the nearest one above it that is there. */
+static int measure_disk(const char *dir, struct statvfs *ret_disk)
 {
+    char path[CONFIG_PATH_BYTES];
+    snprintf(path, sizeof path, "%s", dir);
+    while (statvfs(path, ret_disk) != 0) {
+        char *slash = strrchr(path, '/');
+        if (errno != ENOENT || slash == NULL || path[1] == '\0')
+            return -errno;
+        slash[slash == path ? 1 : 0] = '\0';
+    }
+    return 0;
+}
+
+/* How many leases the descriptors of this process are enough for. */
+static uint32_t leases_by_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > DESCRIPTORS_ENOUGH)
+        return VMM_MACHINES_MAX;
+    uint64_t leases =
+        limit.rlim_cur < DESCRIPTORS_OWN ? 0 : (limit.rlim_cur - DESCRIPTORS_OWN) / VMM_MACHINE_DESCRIPTORS;
+    return leases < VMM_MACHINES_MAX ? (uint32_t)leases : VMM_MACHINES_MAX;
+}
+
+static int check_leases(struct store_resources *capacity, struct error *err)
+{
+    uint32_t most = leases_by_descriptors();
     if (capacity->leases == 0)
-        capacity->leases = LEASES;
+        capacity->leases = most < LEASES ? most : LEASES;
+    if (capacity->leases > 0 && capacity->leases <= most)
+        return 0;
+    return error_set(
+        err, -EMFILE,
+        "capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for %u leases; each may take"
+        " %d, and the daemon itself %d",
+        (unsigned)most, (int)VMM_MACHINE_DESCRIPTORS, (int)DESCRIPTORS_OWN);
+}
+
+static void default_capacity(struct config *config)
+{
+    struct store_resources *capacity = &config->capacity;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (capacity->vcpus == 0)
         capacity->vcpus = cpus > SPARE_CPUS ? (uint32_t)(cpus - SPARE_CPUS) : 1;
@@ -93,7 +136,7 @@ static void default_capacity(struct store_resources *capacity, const char *data_
     }
     struct statvfs disk;
     /* Half of what is free: the host and other users write to the same disk. */
-    if (capacity->disk_mib == 0 && statvfs(data_dir, &disk) == 0)
+    if (!config->disk_given && measure_disk(config->paths.data, &disk) == 0)
         capacity->disk_mib = (uint64_t)disk.f_bavail * disk.f_frsize / 1048576 / 2;
 }
 
@@ -104,8 +147,8 @@ int config_default_rest(struct config *config, struct error *err)
         result = join(config->paths.runtime, config->paths.data, "run", err);
     if (result == 0 && config->paths.images[0] == '\0')
         result = join(config->paths.images, config->paths.data, "images", err);
-    default_capacity(&config->capacity, config->paths.data);
-    return result;
+    default_capacity(config);
+    return result == 0 ? check_leases(&config->capacity, err) : result;
 }
 
 /* Make one folder and the missing ones above it. */

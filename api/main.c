@@ -24,6 +24,8 @@ static const char usage[] =
     "`omertad COMMAND --help` says more about a command.\n"
     "Exit code: 0 all went well, 1 it failed, 2 the command line or the configuration is wrong.\n";
 
+enum { DESCRIPTORS_MOST = 65536 }; /* twice what 256 leases can use */
+
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
@@ -46,14 +48,29 @@ static int fill_standard_fds(void)
     return fd < 0 ? -1 : close(fd);
 }
 
+/* A lease takes dozens of descriptors, and the usual soft limit is for programs that still use select(2). */
+static int raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return -errno;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
+}
+
 /* Narrow what this process and its children may do and leave behind. */
 static int narrow(void)
 {
     const struct rlimit no_core = {0};
     umask(077);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD,
+           SIG_DFL); /* were it ignored, as a parent may have left it, no exit of a child could be waited for */
     if (fill_standard_fds() != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0)
         return -errno;
+    int raised = raise_descriptors();
+    if (raised != 0)
+        return raised;
 #ifdef __linux__
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return -errno;

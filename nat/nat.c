@@ -22,6 +22,8 @@ enum nat_thread_limits {
     NAT_POLL_FDS = 2 + FLOW_MAX,
 };
 
+_Static_assert(NAT_DESCRIPTORS_MAX >= FLOW_MAX + 4, "flows, the wake-up's two, frames, reports");
+
 struct nat {
     pthread_t thread;
     int wake_read;
@@ -298,6 +300,11 @@ void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats)
     uint64_t mac = counter_get(&counters->guest_mac);
     for (size_t i = 0; i < sizeof ret_stats->guest_mac.b; i++)
         ret_stats->guest_mac.b[i] = (uint8_t)(mac >> (40 - 8 * i));
+}
+
+bool nat_condemned(const struct nat *nat, struct nat_violation *ret_violation)
+{
+    return worker_condemned(&nat->worker, ret_violation);
 }
 
 void nat_stop(struct nat *nat, struct nat_stats *ret_stats)

@@ -13,11 +13,12 @@
 #include "base/error.h"
 
 enum nat_limits {
-    NAT_ALLOW_MAX = 16,             /* a lease has one consumer; the rest is room for its other addresses */
-    NAT_EVIDENCE_BYTES = 96,        /* headers only: Ethernet 14 + IPv4 60 + first bytes of the transport header */
-    NAT_MTU_MIN = 576,              /* RFC 791: every host accepts this much */
-    NAT_OWN_MAX = 32,               /* the provider's own addresses; a machine has a handful */
-    NAT_SAMPLING_PPM_MIN = 1000,    /* one packet in a thousand */
+    NAT_ALLOW_MAX = 16,          /* a lease has one consumer; the rest is room for its other addresses */
+    NAT_EVIDENCE_BYTES = 96,     /* headers only: Ethernet 14 + IPv4 60 + first bytes of the transport header */
+    NAT_MTU_MIN = 576,           /* RFC 791: every host accepts this much */
+    NAT_OWN_MAX = 256,           /* the provider's own addresses; a host of containers has a bridge for each network */
+    NAT_DESCRIPTORS_MAX = 70,    /* that one NAT may have open: a socket for each flow, and its own */
+    NAT_SAMPLING_PPM_MIN = 1000, /* one packet in a thousand */
     NAT_SAMPLING_PPM_MAX = 1000000, /* every packet */
     NAT_SAMPLING_PPM_DEFAULT = 10000,
     NAT_MTU_MAX = 1500, /* Ethernet; a guest that sends more is dropped as malformed */
@@ -244,6 +245,16 @@ void nat_shut(struct nat *nat);
  * Thread: any, while the caller keeps the nat from being stopped
  */
 void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats);
+
+/**
+ * nat_condemned() - Whether a terminating violation has shut the gate, so that the VM has to end
+ * @ret_violation: the first such one, untouched when there is none
+ *
+ * A report tells the same, but it stands behind others that a reader may need time for; this is there at once.
+ *
+ * Thread: any, while the caller keeps the nat from being stopped
+ */
+bool nat_condemned(const struct nat *nat, struct nat_violation *ret_violation);
 
 /**
  * nat_stop() - End the thread, close its descriptors, free it

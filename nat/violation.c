@@ -72,6 +72,15 @@ struct nat_violation *violation_record(struct violation_table *table, const stru
     return is_new ? &entry->violation : NULL;
 }
 
+const struct nat_violation *violation_terminating(const struct violation_table *table)
+{
+    for (size_t i = 0; i < VIOLATION_ENTRIES; i++) {
+        if (table->entries[i].violation.terminated)
+            return &table->entries[i].violation;
+    }
+    return NULL;
+}
+
 int violation_next_unreported(const struct violation_table *table, int from)
 {
     for (int i = from; table->unreported > 0 && i < VIOLATION_ENTRIES; i++) {

@@ -49,6 +49,9 @@ struct violation_frame {
 struct nat_violation *violation_record(struct violation_table *table, const struct violation_frame *frame,
                                        const struct nat_policy *policy, uint64_t now_ms);
 
+/** violation_terminating() - The entry that ended the machine, or NULL. Thread: the table's owner */
+const struct nat_violation *violation_terminating(const struct violation_table *table);
+
 /**
  * violation_next_unreported() - An entry that has grown since it was reported
  * @from:  index to begin at; 0 for the first call

@@ -150,6 +150,15 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+/* Written once, before the flag that others read it behind. */
+static void condemn(struct worker *worker)
+{
+    const struct nat_violation *violation = violation_terminating(&worker->violations);
+    REQUIRE(violation != NULL && !atomic_load(&worker->condemned));
+    worker->condemning = *violation;
+    atomic_store_explicit(&worker->condemned, true, memory_order_release);
+}
+
 static void note_violation(struct worker *worker, const struct violation_frame *frame, const struct nat_policy *policy,
                            uint64_t batch_us, uint64_t now_ms)
 {
@@ -158,7 +167,17 @@ static void note_violation(struct worker *worker, const struct violation_frame *
         made->detection_latency_us = (uint32_t)(now_us() - batch_us);
         counter_set(&worker->counters->violations, worker->violations.made);
     }
+    if (frame->terminates)
+        condemn(worker); /* before the report, which may have to wait for room */
     reporter_violation(&worker->reporter, &worker->violations, made != NULL || frame->terminates, now_ms);
+}
+
+bool worker_condemned(const struct worker *worker, struct nat_violation *ret_violation)
+{
+    if (!atomic_load_explicit(&worker->condemned, memory_order_acquire))
+        return false;
+    *ret_violation = worker->condemning;
+    return true;
 }
 
 /* The gate first: whatever follows in this batch meets it shut. */

@@ -7,6 +7,7 @@
 #ifndef NAT_WORKER_H
 #define NAT_WORKER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -68,6 +69,8 @@ struct worker {
     struct counters *counters;
     struct worker_run run;
     struct violation_table violations;
+    struct nat_violation condemning; /* the one that shut the gate for good; constant once @condemned is set */
+    atomic_bool condemned;
     struct frame_batch outbound;
     struct worker_inbound inbound;
 };
@@ -94,6 +97,9 @@ void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64
 
 /** worker_shut() - Forward nothing from the next frame on; all flows are closed. Thread: the owner */
 void worker_shut(struct worker *worker);
+
+/** worker_condemned() - As nat_condemned(). Thread: any */
+bool worker_condemned(const struct worker *worker, struct nat_violation *ret_violation);
 
 /** worker_listens() - Whether a slot's socket is one to receive from. Thread: the owner */
 bool worker_listens(const struct worker *worker, int slot);

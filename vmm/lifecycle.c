@@ -306,7 +306,7 @@ void lifecycle_note_alive(struct machine *machine)
     machine_settle(machine);
 }
 
-static void bite(struct vmm *vmm, struct machine *machine)
+static bool has_sent_frames(const struct machine *machine)
 {
     struct nat_stats stats = {0};
     uint64_t frames = 0;
@@ -314,10 +314,12 @@ static void bite(struct vmm *vmm, struct machine *machine)
         nat_read_stats(machine->nat, &stats);
     for (size_t reason = 0; reason < NAT_REASON_COUNT; reason++)
         frames += stats.frames[reason];
-    if (frames > 0) {
-        lifecycle_note_alive(machine);
-        return;
-    }
+    return frames > 0;
+}
+
+/* What a silent machine says of kvm, for all that start after it. */
+static struct vmm_accel fall_back(struct vmm *vmm)
+{
     struct vmm_accel tcg = {.known = true, .name = "tcg", .cpu = ACCEL_CPU_TCG};
     snprintf(tcg.reason, sizeof tcg.reason, "a machine with kvm showed no sign of life within %" PRIu32 " ms",
              vmm->config.boot_watchdog_ms);
@@ -325,15 +327,31 @@ static void bite(struct vmm *vmm, struct machine *machine)
     vmm->accel = tcg;
     pthread_mutex_unlock(&vmm->lock);
     (void)accel_remember(vmm->places.qemu, vmm->kvm_device, vmm->config.cache_dir, &tcg, NULL);
+    return tcg;
+}
 
+static void bite(struct vmm *vmm, struct machine *machine)
+{
+    char detail[VMM_DETAIL_BYTES];
+    struct vmm_event event = {.kind = VMM_EVENT_NOTICE, .accelerator = machine->accel.name, .detail = detail};
+    /* Frames of a direct machine pass nobody here, and a console may be silent: that it is quiet proves nothing. */
+    if (machine->spec->direct)
+        snprintf(detail, sizeof detail, "the guest has printed nothing within %" PRIu32 " ms; it goes on with kvm",
+                 vmm->config.boot_watchdog_ms);
+    if (machine->spec->direct || has_sent_frames(machine)) {
+        machine_settle(machine); /* it will not be started again */
+        if (machine->spec->direct)
+            lifecycle_tell(vmm, machine, &event);
+        return;
+    }
+    struct vmm_accel tcg = fall_back(vmm);
     machine->state = MACHINE_STARTING;
     machine->gone_by_ms = 0;
     machine->start_by_ms = clock_monotonic_ms() + vmm->config.start_timeout_ms;
     machine->retry = true;
     machine_kill(machine);
-    char detail[VMM_DETAIL_BYTES];
     snprintf(detail, sizeof detail, "%s; it starts again with tcg, and so will others until the next boot", tcg.reason);
-    struct vmm_event event = {.kind = VMM_EVENT_NOTICE, .accelerator = tcg.name, .detail = detail};
+    event.accelerator = tcg.name;
     lifecycle_tell(vmm, machine, &event);
 }
 

@@ -75,7 +75,8 @@ struct machine_places {
  * @running_ms:   monotonic; when VMM_EVENT_RUNNING was told, 0 before
  * @told_exposed: VMM_EVENT_EXPOSED has been sent
  * @inbox:        reports of the NAT, oldest first, that were taken in and not told of yet
- * @condemned:    one of the reports so far was a terminating violation: the process has been killed for it
+ * @condemned:    its NAT has seen a terminating violation: the process has been killed for it
+ * @told_condemned: and that has been told
  * @violation:    that violation
  * @gone_ms:      monotonic; when a condemned process was first seen to be gone
  *
@@ -110,6 +111,7 @@ struct machine {
     size_t inbox_count;
     struct nat_report inbox[MACHINE_INBOX_MAX];
     bool condemned;
+    bool told_condemned;
     struct nat_violation violation;
     uint64_t gone_ms;
 

@@ -18,7 +18,7 @@ enum {
 
 /* ---- the NAT ------------------------------------------------------------------------------------------------- */
 
-/* The gate is shut already; now the process goes, before anything that could take time. */
+/* Its NAT has shut the gate already; now the process goes, before anything that could take time. */
 static void condemn(struct machine *machine, const struct nat_violation *violation)
 {
     machine->condemned = true;
@@ -35,6 +35,9 @@ static void note_gone(struct machine *machine)
 
 void news_take_in(struct machine *machine)
 {
+    struct nat_violation violation;
+    if (!machine->condemned && machine->nat != NULL && nat_condemned(machine->nat, &violation))
+        condemn(machine, &violation);
     while (machine->report_fd >= 0 && machine->inbox_count < MACHINE_INBOX_MAX) {
         struct nat_report *report = &machine->inbox[machine->inbox_count];
         ssize_t length = recv(machine->report_fd, report, sizeof *report, MSG_DONTWAIT);
@@ -60,7 +63,8 @@ void news_sweep(struct vmm *vmm)
 
 bool news_report_waits(const struct machine *machine)
 {
-    return machine->inbox_count > 0;
+    bool untold = machine->condemned && !machine->told_condemned && machine->state < MACHINE_STOPPING;
+    return machine->inbox_count > 0 || untold;
 }
 
 static void on_policy(struct vmm *vmm, struct machine *machine, const struct nat_report *report,
@@ -85,6 +89,13 @@ static void on_violation(struct vmm *vmm, struct machine *machine, const struct 
         lifecycle_end(vmm, machine, VMM_END_POLICY_VIOLATION, MACHINE_STEP_KILL, nat_reason_name(violation->reason));
 }
 
+/* Whether the report says no more than was told when the machine was condemned. */
+static bool is_told(const struct machine *machine, const struct nat_violation *violation)
+{
+    return machine->told_condemned && violation->serial == machine->violation.serial &&
+           violation->count <= machine->violation.count;
+}
+
 static void on_report(struct vmm *vmm, struct machine *machine, const struct nat_report *report)
 {
     struct vmm_event event = {.at_ms = lifecycle_wall_of(report->at_ms)};
@@ -93,7 +104,8 @@ static void on_report(struct vmm *vmm, struct machine *machine, const struct nat
         on_policy(vmm, machine, report, &event);
         return;
     case NAT_REPORT_VIOLATION:
-        on_violation(vmm, machine, &report->violation, &event);
+        if (!is_told(machine, &report->violation))
+            on_violation(vmm, machine, &report->violation, &event);
         return;
     case NAT_REPORT_TUNNEL:
         if (report->tunnel == NAT_TUNNEL_ESTABLISHED)
@@ -108,11 +120,22 @@ static void on_report(struct vmm *vmm, struct machine *machine, const struct nat
     }
 }
 
+/* What it was killed for comes before the reports that its NAT made first; those only add to the picture. */
+static void tell_condemned(struct vmm *vmm, struct machine *machine)
+{
+    if (!machine->condemned || machine->state >= MACHINE_STOPPING || machine->told_condemned)
+        return;
+    machine->told_condemned = true;
+    struct vmm_event event = {.at_ms = lifecycle_wall_of(machine->violation.last_ms)};
+    on_violation(vmm, machine, &machine->violation, &event);
+}
+
 /* Each report leaves the inbox before it is acted on, because that may look into the inbox again. */
 void news_report(struct vmm *vmm, struct machine *machine)
 {
     for (int reports = 0; reports < REPORTS_MAX; reports++) {
         news_take_in(machine);
+        tell_condemned(vmm, machine);
         if (machine->inbox_count == 0)
             return;
         const struct nat_report report = machine->inbox[0];

@@ -167,7 +167,8 @@ static int wait_ms(const struct vmm *vmm, uint64_t now_ms)
     return next_ms - now_ms < INT_MAX ? (int)(next_ms - now_ms) : INT_MAX;
 }
 
-static void await_news(struct vmm *vmm)
+/* One place for each descriptor that a machine may have; -1 where it has none. Return: number of places. */
+static size_t list_polls(struct vmm *vmm)
 {
     size_t count = vmm->served_count;
     vmm->polls[0] = (struct pollfd){.fd = vmm->wake_read_fd, .events = POLLIN};
@@ -181,12 +182,23 @@ static void await_news(struct vmm *vmm)
         polls[POLL_QMP] = (struct pollfd){.fd = machine->qmp.fd, .events = POLLIN};
         polls[POLL_CHILD] = (struct pollfd){.fd = machine->child.pidfd, .events = POLLIN};
     }
-    nfds_t polled = (nfds_t)(1 + count * SUPERVISOR_POLLS_PER_MACHINE);
-    if (poll(vmm->polls, polled, wait_ms(vmm, clock_monotonic_ms())) < 0) {
-        REQUIRE(errno == EINTR || errno == EAGAIN || errno == ENOMEM);
-        for (nfds_t at = 0; at < polled; at++)
-            vmm->polls[at].revents = 0;
-    }
+    return 1 + count * SUPERVISOR_POLLS_PER_MACHINE;
+}
+
+/* Only open descriptors are polled: poll(2) refuses a longer list than the process may have descriptors, -1 or not. */
+static void await_news(struct vmm *vmm)
+{
+    size_t places = list_polls(vmm);
+    size_t count = 0;
+    for (size_t at = 0; at < places; at++)
+        if (vmm->polls[at].fd >= 0) {
+            vmm->open_polls[count] = vmm->polls[at];
+            vmm->open_places[count++] = at;
+        }
+    int ready = poll(vmm->open_polls, (nfds_t)count, wait_ms(vmm, clock_monotonic_ms()));
+    REQUIRE(ready >= 0 || errno == EINTR || errno == EAGAIN || errno == ENOMEM);
+    for (size_t at = 0; at < count && ready > 0; at++)
+        vmm->polls[vmm->open_places[at]].revents = vmm->open_polls[at].revents;
 }
 
 /* What the hypervisor said before its end comes before its end, and its end before what the NAT thinks of that. */

@@ -16,7 +16,7 @@
 #include "vmm/vmm.h"
 
 enum supervisor_limits {
-    SUPERVISOR_MACHINES_MAX = 256, /* of 128 MiB each they take 32 GiB; the list is polled as a whole */
+    SUPERVISOR_MACHINES_MAX = VMM_MACHINES_MAX,
     SUPERVISOR_POLLS_PER_MACHINE = 6,
     SUPERVISOR_POLLS_MAX = 1 + SUPERVISOR_MACHINES_MAX * SUPERVISOR_POLLS_PER_MACHINE,
 };
@@ -28,7 +28,7 @@ enum supervisor_limits {
  *           Never held while the caller's on_event runs
  * @work:    signalled when the preparer has something to do
  * @keeper:  of direct machines' own addresses; NULL until the first of them. The supervisor's thread
- * @served, @served_count, @polls: the supervisor's thread only; the first @served_count machines are there
+ * @served to @open_places: the supervisor's thread only; the first @served_count machines are there
  *
  * Owner: whoever called vmm_open().
  */
@@ -56,7 +56,9 @@ struct vmm {
     struct direct_keeper *keeper;
     struct machine *served[SUPERVISOR_MACHINES_MAX];
     size_t served_count;
-    struct pollfd polls[SUPERVISOR_POLLS_MAX];
+    struct pollfd polls[SUPERVISOR_POLLS_MAX];      /* by machine */
+    struct pollfd open_polls[SUPERVISOR_POLLS_MAX]; /* those that have a descriptor */
+    size_t open_places[SUPERVISOR_POLLS_MAX];       /* where in @polls they stand */
 };
 
 /**

@@ -13,6 +13,8 @@
 #include "nat/nat.h"
 
 enum vmm_limits {
+    VMM_MACHINES_MAX = 256, /* of 128 MiB each they take 32 GiB; all their descriptors are polled in one list */
+    VMM_MACHINE_DESCRIPTORS = NAT_DESCRIPTORS_MAX + 26, /* that one machine may have open, while it starts too */
     VMM_KEY_BYTES = 32,
     VMM_KEY_TEXT_BYTES = 45, /* base64 and the NUL */
     VMM_NAME_BYTES = 65,     /* image name */
@@ -178,7 +180,7 @@ void vmm_close(struct vmm *vmm);
 /**
  * vmm_start() - Ask for a machine; returns at once
  * @spec:  copied into locked memory; the caller wipes its own copy
- * Return: 0; -ENOMEM, also at 256 machines; -EEXIST for an id that runs; -ESHUTDOWN. All else is told by events, ending
+ * Return: 0; -ENOMEM, also at VMM_MACHINES_MAX machines; -EEXIST for an id that runs; -ESHUTDOWN. All else is told by events, ending
  *         with VMM_EVENT_ENDED
  * Thread: any
  */

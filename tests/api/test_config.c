@@ -1,12 +1,15 @@
 #include "api/config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/cmocka.h"
+#include "vmm/vmm.h"
 
 static int parse(const char *text, struct config *config, struct error *err)
 {
@@ -145,14 +148,64 @@ static void without_a_file_the_folders_are_the_user_s(void **state)
     assert_int_equal(config.tunnel.timeout_s, 120);
     assert_int_equal(config.tunnel.lost_s, 0);
     assert_string_equal(config.paths.packages, "");
-    assert_int_equal(config.capacity.leases, 64);
+    assert_in_range(config.capacity.leases, 1, 64); /* fewer where few descriptors may be open */
     assert_true(config.capacity.vcpus >= 1);
     assert_true(config.capacity.memory_mib >= 1);
+    assert_true(config.capacity.disk_mib >= 1); /* before the folder is there, too */
     setenv("XDG_RUNTIME_DIR", "/run/user/1", 1);
     setenv("XDG_DATA_HOME", "relative-is-ignored", 1);
     assert_int_equal(config_load(&none, &config, NULL), 0);
     assert_string_equal(config.paths.runtime, "/run/user/1/omertad");
     assert_string_equal(config.paths.data, "/nowhere/.local/share/omertad");
+}
+
+static void load_with(const char *text, struct config *ret_config, int expected, struct error *err)
+{
+    char path[] = "/tmp/omertad-config-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    const struct config_overrides overrides = {.file = path};
+    int result = config_load(&overrides, ret_config, err);
+    unlink(path);
+    if (result != expected)
+        fail_msg("%d: %s", result, err->message);
+}
+
+static void no_disk_at_all_is_another_thing_than_none_given(void **state)
+{
+    (void)state;
+    struct config config;
+    struct error err = {0};
+    setenv("HOME", "/nowhere", 1);
+    load_with("{\"capacity\":{\"diskMib\":0}}", &config, 0, &err);
+    assert_int_equal(config.capacity.disk_mib, 0);
+    load_with("{\"capacity\":{\"leases\":3}}", &config, 0, &err);
+    assert_true(config.capacity.disk_mib > 0);
+}
+
+static void leases_are_bounded_by_the_descriptors_that_are_there(void **state)
+{
+    (void)state;
+    struct config config;
+    struct rlimit before;
+    struct error err = {0};
+    setenv("HOME", "/nowhere", 1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit few = {.rlim_cur = 320 + 2 * VMM_MACHINE_DESCRIPTORS, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    load_with("{}", &config, 0, &err);
+    assert_int_equal(config.capacity.leases, 2);
+    load_with("{\"capacity\":{\"leases\":3}}", &config, -EMFILE, &err);
+    assert_non_null(
+        strstr(err.message, "capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for 2"));
+    few.rlim_cur = 300;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    load_with("{}", &config, -EMFILE, &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    load_with("{\"capacity\":{\"leases\":257}}", &config, -EINVAL, &err);
+    assert_non_null(strstr(err.message, "capacity.leases must be 1 to 256"));
 }
 
 static void a_named_file_that_is_absent_is_an_error(void **state)
@@ -210,6 +263,8 @@ static void folders_are_made_private_and_open_ones_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_disk_at_all_is_another_thing_than_none_given),
+        cmocka_unit_test(leases_are_bounded_by_the_descriptors_that_are_there),
         cmocka_unit_test(every_key_of_the_file_is_taken),
         cmocka_unit_test(an_empty_object_changes_nothing),
         cmocka_unit_test(every_mode_is_known_by_its_name),

@@ -241,11 +241,12 @@ class Daemon:
         return self._namespace.run(*self.command(*arguments), check=False, timeout=timeout, env=self.environment,
                                    cwd=self.folder)
 
-    def start(self, wait=True):
-        """Start `serve`. Return: self"""
+    def start(self, wait=True, through=()):
+        """Start `serve`, by a program that becomes it when @through names one. Return: self"""
         self._log = open(self.log_file, "ab")
-        self._process = self._namespace.start(*self.command("serve", "--config", self.config_file), cwd=self.folder,
-                                              env=self.environment, stdout=self._log, stderr=self._log)
+        self._process = self._namespace.start(
+            *self._user.command(*through, self.program, "serve", "--config", self.config_file), cwd=self.folder,
+            env=self.environment, stdout=self._log, stderr=self._log)
         if wait:
             wait_for(self.is_ready, LIMIT_START, "the daemon is ready")
         return self

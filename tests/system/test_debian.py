@@ -19,7 +19,7 @@ from guest import GATEWAY
 from lab import INTERNET
 
 IMAGES = {"debian": os.environ.get("OMERTAD_DEBIAN"), "debian-bare": os.environ.get("OMERTAD_DEBIAN_BARE")}
-LIMIT_BOOT = 150.0
+LIMIT_BOOT = 400.0  # half a minute on a quiet machine
 GUEST_IP = "192.168.64.2"
 WIREGUARD_INITIATION = (148, b"\1\0\0\0")
 
@@ -78,7 +78,7 @@ class DebianCase(DaemonCase):
         name, source = cls.__name__.lower(), pathlib.Path(IMAGES[cls.image])
         folder = cls.lab.folder / name
         qemu, cls.capture_file = folder / "qemu-system-capturing", folder / "runtime.pcap"
-        settings = {"hypervisor": {"qemu": str(qemu)}}
+        settings = {"hypervisor": {"qemu": str(qemu)}, "tunnel": {"timeoutS": int(LIMIT_BOOT)}}
         if cls.network.get("boot_isolation") == "offline_packages":
             settings["paths"] = {"packages": str(folder / "packages")}
         cls.daemon = cls.lab.daemon(name, settings, image=False)
@@ -88,6 +88,7 @@ class DebianCase(DaemonCase):
         qemu.write_text(CAPTURING_QEMU.format(file=cls.capture_file), encoding="ascii")
         qemu.chmod(0o755)
         cls.lab.user.give(folder)
+        cls.addClassCleanup(cls.daemon.stop)  # also after a boot that failed
         cls.daemon.start()
         cls.client = cls.daemon.client()
         cls.before = cls.lab.oracle.mark()

@@ -115,12 +115,14 @@ static void send_vlan_frame(const struct fake *fake)
     send_frame(fake, frame, sizeof frame);
 }
 
-/* A whole IPv4 frame from the leased addresses to 203.0.113.9:53, which nobody has allowed. */
-static void send_rogue_frame(const struct fake *fake)
+/* An IPv4 frame from the leased addresses. @fragment: whether more of it is to come */
+static void send_ipv4_frame(const struct fake *fake, unsigned char last_byte, bool fragment)
 {
     unsigned char frame[60] = {0x02, 0, 0,   0,  0,   1, 0x02, 0,    0,  0,  0, 2,  0x08, 0x00,
                                0x45, 0, 0,   32, 0,   1, 0,    0,    64, 17, 0, 0,  192,  168,
                                64,   2, 203, 0,  113, 9, 0x30, 0x39, 0,  53, 0, 12, 0,    0};
+    frame[33] = last_byte;
+    frame[20] = fragment ? 0x20 : 0;
     unsigned sum = 0;
     for (size_t at = 14; at < 34; at += 2)
         sum += frame[at] * 256u + frame[at + 1];
@@ -128,6 +130,19 @@ static void send_rogue_frame(const struct fake *fake)
     frame[24] = (unsigned char)(sum / 256);
     frame[25] = (unsigned char)(sum % 256);
     send_frame(fake, frame, 46);
+}
+
+/* To 203.0.113.9:53, which nobody has allowed. */
+static void send_rogue_frame(const struct fake *fake)
+{
+    send_ipv4_frame(fake, 9, false);
+}
+
+/* Many kinds of what a broken driver might send, each of which is reported and ends nothing. */
+static void send_fragments(const struct fake *fake)
+{
+    for (unsigned char kind = 0; kind < FAKE_QEMU_KINDS; kind++)
+        send_ipv4_frame(fake, (unsigned char)(100 + kind), true);
 }
 
 /* What an honest guest's kernel prints, in pieces, and what a liar prints around it. */
@@ -199,6 +214,11 @@ static void go(struct fake *fake)
     if (does(fake, "rogue-frame")) {
         send_rogue_frame(fake);
         fake->gone = false; /* once more with the next tick: the gate may have been shut */
+    }
+    if (does(fake, "flood-then-rogue")) {
+        send_fragments(fake);
+        send_rogue_frame(fake);
+        fake->gone = false;
     }
     if (does(fake, "rogue-then-exit")) {
         send_rogue_frame(fake);

@@ -5,6 +5,10 @@
 
 #include <stdbool.h>
 
+enum {
+    FAKE_QEMU_KINDS = 20, /* of malformed frames with flood-then-rogue: more than a machine's inbox holds */
+};
+
 /**
  * fake_qemu_is_meant() - Whether a test binary shall be the fake hypervisor
  * @program: argv[0]

@@ -67,10 +67,24 @@ static int by_value(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+enum {
+    RUNS = 200,
+    SLOW_MS = 5,      /* a commit on a slow disk */
+    PROMISE_MS = 100, /* of the specification, from the frame to the process gone, for 99 in 100 */
+};
+
+static void assert_promise(uint64_t latency_ms[static RUNS], const char *what)
+{
+    qsort(latency_ms, RUNS, sizeof *latency_ms, by_value);
+    uint64_t p99_ms = latency_ms[RUNS * 99 / 100];
+    print_message("frame to process gone, %d violations%s: p50 %u ms, p99 %u ms, worst %u ms\n", (int)RUNS, what,
+                  (unsigned)latency_ms[RUNS / 2], (unsigned)p99_ms, (unsigned)latency_ms[RUNS - 1]);
+    assert_in_range(p99_ms, 0, PROMISE_MS);
+}
+
 static void two_hundred_violations_each_end_their_machine(void **state)
 {
     (void)state;
-    enum { RUNS = 200 };
     uint64_t latency_ms[RUNS];
     fixture_open(&world);
     fixture_act(&world);
@@ -82,10 +96,29 @@ static void two_hundred_violations_each_end_their_machine(void **state)
         assert_string_equal(ended.detail, "destination_not_allowed");
         latency_ms[run] = ended.event.stop_latency_ms;
     }
-    qsort(latency_ms, RUNS, sizeof *latency_ms, by_value);
-    print_message("frame to process gone, %d violations: p50 %u ms, p99 %u ms, worst %u ms\n", (int)RUNS,
-                  (unsigned)latency_ms[RUNS / 2], (unsigned)latency_ms[RUNS * 99 / 100],
-                  (unsigned)latency_ms[RUNS - 1]);
+    assert_promise(latency_ms, "");
+}
+
+static void a_flood_of_other_violations_and_a_slow_store_buy_no_time(void **state)
+{
+    (void)state;
+    uint64_t latency_ms[RUNS];
+    size_t flooded = 0;
+    world.slow_ms = SLOW_MS;
+    fixture_open(&world);
+    fixture_act(&world);
+    for (size_t run = 0; run < RUNS; run++) {
+        world.count = 0;
+        struct id id = start_conntrack("flood-then-rogue");
+        struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_POLICY_VIOLATION);
+        assert_int_equal(ended.event.signal, SIGKILL);
+        assert_string_equal(ended.detail, "destination_not_allowed");
+        flooded += fixture_count(&world, &id, VMM_EVENT_VIOLATION) > FAKE_QEMU_KINDS;
+        latency_ms[run] = ended.event.stop_latency_ms;
+    }
+    /* Where the gate opened in the midst of a flood, some of its kinds were not seen. */
+    assert_in_range(flooded, RUNS / 2, RUNS);
+    assert_promise(latency_ms, " behind floods, events of 5 ms");
 }
 
 static void a_violation_outranks_the_exit_that_hides_it(void **state)
@@ -237,6 +270,7 @@ int main(int argc, char **argv)
     program = argv[0];
     const struct CMUnitTest tests[] = {
         WHOLE(two_hundred_violations_each_end_their_machine),
+        WHOLE(a_flood_of_other_violations_and_a_slow_store_buy_no_time),
         WHOLE(a_violation_outranks_the_exit_that_hides_it),
         WHOLE(a_violation_that_is_only_dropped_ends_nothing),
         WHOLE(a_sampled_machine_is_given_its_host_addresses_and_runs),

@@ -20,6 +20,7 @@ static const char ssh_key[] = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcIC
 static void on_event(void *context, const struct vmm_event *event)
 {
     struct vmm_fixture *fixture = context;
+    usleep(fixture->slow_ms * 1000);
     struct fixture_event kept = {.event = *event};
     snprintf(kept.detail, sizeof kept.detail, "%s", event->detail == NULL ? "" : event->detail);
     snprintf(kept.accelerator, sizeof kept.accelerator, "%s", event->accelerator == NULL ? "" : event->accelerator);

@@ -31,6 +31,7 @@ struct vmm_fixture {
     char qemu[96];
     struct vmm_config config;
     struct vmm *vmm;
+    unsigned slow_ms; /* how long each event is taken for, as by a slow store */
     size_t fds_before;
     bool forgets_processes; /* the test itself calls vmm_spawn_noted() */
     pthread_mutex_t lock;
