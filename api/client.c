@@ -150,7 +150,7 @@ int client_send(const char *socket_path, const struct client_request *request, i
     size_t length = 0;
     unsigned status = 0;
     int result = read_to_end(fd, &text, &length);
-    if (result < 0)
+    if (result < 0 || text == NULL)
         return error_set(err, result, "The daemon's answer cannot be read: %s.", strerror(-result));
     long head = client_parse_head(text, length, &status);
     if (head <= 0)
