@@ -49,6 +49,7 @@ void header_fields_add(struct header_fields *fields, const char *name, const cha
         {"Idempotency-Key", &fields->idempotency_key, true},
         {"If-Match", &fields->if_match, true},
         {"If-None-Match", &fields->if_none_match, true},
+        {"Last-Event-ID", &fields->last_event_id, true},
         {"Accept", &fields->accept, false},
     };
     value = value == NULL ? "" : value;
@@ -154,20 +155,43 @@ static bool weight_is_zero(const char *parameters, size_t length)
     return false;
 }
 
-bool accept_allows(const char *accept, const char *media_type)
+/* Whether some range of an Accept header allows a media type. @by_name: wildcards do not count */
+static bool some_range_allows(const char *accept, const char *media_type, bool by_name)
 {
-    if (accept == NULL || *skip_space(accept) == '\0')
-        return true;
     for (const char *at = accept; *at != '\0';) {
         at = skip_space(at);
         size_t entry = strcspn(at, ",");
         size_t range = strcspn(at, ",; \t");
-        if (range_covers(at, range, media_type) && !weight_is_zero(at + range, entry - range))
+        bool considered = !by_name || memchr(at, '*', range) == NULL;
+        if (considered && range_covers(at, range, media_type) && !weight_is_zero(at + range, entry - range))
             return true;
         at += entry;
         at += *at == ',' ? 1 : 0;
     }
     return false;
+}
+
+bool accept_allows(const char *accept, const char *media_type)
+{
+    return accept == NULL || *skip_space(accept) == '\0' || some_range_allows(accept, media_type, false);
+}
+
+bool accept_names(const char *accept, const char *media_type)
+{
+    return accept != NULL && some_range_allows(accept, media_type, true);
+}
+
+/* Whether a route has an answer that the client accepts, and which of two it is to be. */
+static bool negotiate(const struct route *route, const char *accept, bool *ret_wants_stream)
+{
+    char first[ROUTE_MEDIA_TYPE_BYTES];
+    size_t length = strcspn(route->produces, " ");
+    REQUIRE(length < sizeof first);
+    memcpy(first, route->produces, length);
+    first[length] = '\0';
+    bool streams = strcmp(route->produces + length, " " ROUTE_STREAM) == 0;
+    *ret_wants_stream = streams && accept_names(accept, ROUTE_STREAM) && !accept_names(accept, first);
+    return *ret_wants_stream || accept_allows(accept, first);
 }
 
 /* ---- the decision ---------------------------------------------------------------------------------------------- */
@@ -213,8 +237,8 @@ static bool query_is_good(const struct route *route, const struct request *reque
     return true;
 }
 
-static bool content_is_good(const struct route *route, const struct header_fields *fields,
-                            const struct request *request, struct response *response)
+static bool content_is_good(const struct route *route, const struct header_fields *fields, struct request *request,
+                            struct response *response)
 {
     bool has_body = header_fields_have_body(fields);
     /* Nine digits hold any length that is allowed, and never overflow. */
@@ -229,7 +253,7 @@ static bool content_is_good(const struct route *route, const struct header_field
     else if (fields->idempotency_key != NULL)
         problem_respond(response, request, PROBLEM_IDEMPOTENCY_NOT_SUPPORTED,
                         "Send the request without the header Idempotency-Key.");
-    else if (!accept_allows(fields->accept, route->produces))
+    else if (!negotiate(route, fields->accept, &request->wants_stream))
         problem_respond(response, request, PROBLEM_NOT_ACCEPTABLE, "This operation answers with %s.", route->produces);
     else
         return true;
@@ -291,5 +315,6 @@ struct admitted admission_decide(const struct admission *admission, const char *
         return (struct admitted){0};
     request->if_match = fields->if_match;
     request->if_none_match = fields->if_none_match;
+    request->last_event_id = fields->last_event_id;
     return (struct admitted){.route = match.route};
 }

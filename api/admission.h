@@ -35,6 +35,7 @@ struct header_fields {
     const char *idempotency_key;
     const char *if_match;
     const char *if_none_match;
+    const char *last_event_id;
     const char *repeated;
     bool malformed;
 };
@@ -92,5 +93,8 @@ bool media_type_is_json(const char *content_type);
 
 /** accept_allows() - Whether an Accept header (NULL: absent) allows a media type. Thread: any */
 bool accept_allows(const char *accept, const char *media_type);
+
+/** accept_names() - Whether an Accept header (NULL: absent) allows a media type by its full name. Thread: any */
+bool accept_names(const char *accept, const char *media_type);
 
 #endif

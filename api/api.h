@@ -7,6 +7,7 @@
 
 #include "api/config.h"
 #include "api/direct_check.h"
+#include "api/event_feed.h"
 #include "api/lease_service.h"
 #include "base/log.h"
 #include "store/store.h"
@@ -24,6 +25,7 @@ struct api {
     struct store *store;
     struct lease_service *service;
     struct direct_check *direct;
+    struct event_feed *feed;
     atomic_flag verifying;
     uint64_t started_ms;
 };

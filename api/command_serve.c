@@ -42,6 +42,8 @@ struct daemon {
     struct notify notify;
     struct token token;
     struct store *store;
+    struct streams *streams;
+    struct event_feed *feed;
     struct lease_service service;
     struct journal *journal;
     struct direct_check direct;
@@ -62,7 +64,10 @@ static int open_store(struct daemon *daemon, struct error *err)
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     direct_check_init(&daemon->direct, vmm_direct_check);
-    return journal_start(&daemon->service, &daemon->journal, err);
+    result = streams_open(&daemon->log, &daemon->streams, err);
+    if (result == 0)
+        result = event_feed_open(daemon->store, daemon->streams, &daemon->feed, err);
+    return result < 0 ? result : journal_start(&daemon->service, &daemon->journal, err);
 }
 
 static int open_machines(struct daemon *daemon, struct error *err)
@@ -95,11 +100,13 @@ static int open_http(struct daemon *daemon, struct error *err)
                                .store = daemon->store,
                                .service = &daemon->service,
                                .direct = &daemon->direct,
+                               .feed = daemon->feed,
                                .verifying = ATOMIC_FLAG_INIT,
                                .started_ms = clock_wall_ms()};
     const struct http_config http = {.routes = route_table,
                                      .context = &daemon->api,
                                      .token = &daemon->token,
+                                     .streams = daemon->streams,
                                      .unix_fd = unix_fd,
                                      .tcp_fd = tcp_fd,
                                      .tcp = daemon->tcp};
@@ -134,6 +141,8 @@ static void close_all(struct daemon *daemon)
         journal_stop(daemon->journal);
         lease_service_done(&daemon->service);
     }
+    streams_close(daemon->streams);
+    event_feed_close(daemon->feed);
     store_close(daemon->store);
 }
 

@@ -10,7 +10,7 @@
 #include "base/error.h"
 
 enum deadline_limits {
-    DEADLINE_SLOTS = 256,       /* connections of all listeners together */
+    DEADLINE_SLOTS = 1024,      /* connections of all listeners together */
     DEADLINE_REQUEST_MS = 15000 /* from connection, or from the answer before, to the end of the answer */
 };
 

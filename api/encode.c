@@ -191,11 +191,12 @@ json_t *encode_violation(const struct store_violation *violation)
     return merged(merged(json, frame), stop);
 }
 
-json_t *encode_event(const struct store_event *event)
+json_t *encode_event(const struct store_event *event, const char *epoch)
 {
-    return json_pack("{s:o, s:o, s:s, s:o, s:o}", "sequence", integer(event->sequence), "at", encode_time(event->at_ms),
-                     "type", event->type, "lease_id", text_or_null(event->lease_id), "data",
-                     json_loads(event->data, JSON_REJECT_DUPLICATES, NULL));
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "id",
+                     json_sprintf("%s-%llu", epoch, (unsigned long long)event->sequence), "sequence",
+                     integer(event->sequence), "at", encode_time(event->at_ms), "type", event->type, "lease_id",
+                     text_or_null(event->lease_id), "data", json_loads(event->data, JSON_REJECT_DUPLICATES, NULL));
 }
 
 json_t *encode_peer(const struct store_peer *peer)

@@ -19,8 +19,8 @@ json_t *encode_termination(const struct store_lease *lease);
 /** encode_violation() - A violation. Thread: any */
 json_t *encode_violation(const struct store_violation *violation);
 
-/** encode_event() - An event. Thread: any */
-json_t *encode_event(const struct store_event *event);
+/** encode_event() - An event of the log @epoch. Thread: any */
+json_t *encode_event(const struct store_event *event, const char *epoch);
 
 /** encode_peer() - A WireGuard peer and its tunnel. Thread: any */
 json_t *encode_peer(const struct store_peer *peer);

@@ -1,4 +1,4 @@
-/* What has happened: events, violations, terminations, and the peers of leases. */
+/* What has happened: violations, terminations, and the peers of leases. */
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,35 +12,14 @@
 #include "api/problem.h"
 
 static void finish_list(struct api *api, const struct request *request, struct response *response, struct page *page,
-                        int result, const struct error *err, bool always_cursor)
+                        int result, const struct error *err)
 {
     if (result < 0 && !page->failed) {
         page_drop(page);
         problem_respond_error(response, request, err, NULL, api->log);
         return;
     }
-    page_finish(page, response, always_cursor);
-}
-
-/* ---- events ---------------------------------------------------------------------------------------------------- */
-
-static int add_event(void *context, const struct store_event *event)
-{
-    char cursor[PAGE_CURSOR_BYTES];
-    snprintf(cursor, sizeof cursor, "%llu", (unsigned long long)event->sequence);
-    return page_add(context, encode_event(event), cursor);
-}
-
-void handle_event_list(void *context, const struct request *request, struct response *response)
-{
-    struct api *api = context;
-    struct error err = {0};
-    struct store_filter filter;
-    struct page page;
-    if (!page_begin(request, response, PAGE_CURSOR_SEQUENCE, &filter, &page))
-        return;
-    int result = store_event_list(api->store, &filter, add_event, &page, &err);
-    finish_list(api, request, response, &page, result, &err, true);
+    page_finish(page, response, false);
 }
 
 /* ---- violations ------------------------------------------------------------------------------------------------ */
@@ -61,7 +40,7 @@ static void list_violations(struct api *api, const struct request *request, stru
     if (lease_id != NULL)
         filter.lease_id = lease_id;
     int result = store_violation_list(api->store, &filter, add_violation, &page, &err);
-    finish_list(api, request, response, &page, result, &err, false);
+    finish_list(api, request, response, &page, result, &err);
 }
 
 void handle_violation_list(void *context, const struct request *request, struct response *response)
@@ -157,7 +136,7 @@ void handle_termination_list(void *context, const struct request *request, struc
     if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
         return;
     int result = store_termination_list(api->store, &filter, add_termination, &page, &err);
-    finish_list(api, request, response, &page, result, &err, false);
+    finish_list(api, request, response, &page, result, &err);
 }
 
 /* ---- peers ----------------------------------------------------------------------------------------------------- */
@@ -176,7 +155,7 @@ void handle_peer_list(void *context, const struct request *request, struct respo
     if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
         return;
     int result = store_peer_list(api->store, &filter, add_peer, &page, &err);
-    finish_list(api, request, response, &page, result, &err, false);
+    finish_list(api, request, response, &page, result, &err);
 }
 
 /* A public key as it stands in a path: base64url with or without padding, or base64. */

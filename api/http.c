@@ -6,7 +6,9 @@
  * - A response queued before the body was read is safe for POST and PUT only; for other methods with a body the state
  *   machine waits for bytes that nobody takes. There the body is read and thrown away first.
  * - A response cannot be queued between two pieces of a body: one that grows too large is thrown away up to a limit, and
- *   answered at its end. */
+ *   answered at its end.
+ * - It never notices that the other end of a suspended connection is gone. A connection that became a stream is suspended
+ *   for good: the streams' thread writes to its socket and watches it, and it is resumed only to be closed. */
 #include "api/http.h"
 
 #include <errno.h>
@@ -23,7 +25,7 @@
 #include "base/clock.h"
 #include "base/scope.h"
 
-_Static_assert(2 * HTTP_CONNECTIONS_MAX <= DEADLINE_SLOTS, "every connection has a deadline");
+_Static_assert(2 * (HTTP_CONNECTIONS_MAX + STREAMS_MAX) <= DEADLINE_SLOTS, "every connection has a deadline");
 
 /* One listening socket with its thread pool. */
 struct listener {
@@ -35,6 +37,7 @@ struct listener {
 struct http {
     void *context;
     struct deadlines *deadlines;
+    struct streams *streams;
     struct token_limiter limiter;
     struct listener unix_listener;
     struct listener tcp_listener;
@@ -45,6 +48,7 @@ struct exchange {
     char target[REQUEST_TARGET_BYTES + 1]; /* one byte more than allowed, so that too long is seen */
     bool admitted;                         /* admission has decided */
     bool must_close;
+    bool streamed;             /* nothing is left but to close */
     const struct route *route; /* NULL: the response is there already */
     size_t discarded;
     struct header_fields fields;
@@ -219,6 +223,51 @@ static enum MHD_Result send_response(struct MHD_Connection *connection, struct e
     return result;
 }
 
+/* ---- streams --------------------------------------------------------------------------------------------------- */
+
+static void stream_closed(void *connection)
+{
+    MHD_resume_connection(connection);
+}
+
+/* Status line and headers of a stream. It has no length: its end is the connection's. */
+static void write_stream_head(const struct response *response, struct stream_text *text)
+{
+    stream_text_print(text, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n", response->content_type);
+    for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
+        stream_text_print(text, "%s: %s\r\n", every_response[i][0], every_response[i][1]);
+    for (size_t i = 0; i < response->header_count; i++)
+        stream_text_print(text, "%s: %s\r\n", response->headers[i].name, response->headers[i].value);
+    stream_text_print(text, "\r\n");
+}
+
+/* Hand the connection over to the streams' thread, or fill the response with the reason why not. */
+static bool begin_stream(const struct listener *listener, struct MHD_Connection *connection, struct exchange *exchange)
+{
+    struct response *response = &exchange->response;
+    char bytes[HTTP_STREAM_HEAD_BYTES];
+    struct stream_text head = {.bytes = bytes, .capacity = sizeof bytes};
+    write_stream_head(response, &head);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const struct stream_order order = {
+        .fd = info->connect_fd, .source = response->stream, .closed = stream_closed, .context = connection};
+    struct stream *stream = NULL;
+    int result = stream_prepare(listener->http->streams, &order, head.bytes, head.used, &stream);
+    if (result < 0) {
+        enum problem problem = result == -EAGAIN      ? PROBLEM_TOO_MANY_STREAMS
+                               : result == -ESHUTDOWN ? PROBLEM_SHUTTING_DOWN
+                                                      : PROBLEM_INTERNAL_ERROR;
+        problem_respond(response, &exchange->request, problem, "%s", "");
+        return false;
+    }
+    response->stream = (struct stream_source){0};
+    exchange->streamed = true;
+    deadlines_extend(listener->http->deadlines, slot_of(connection), UINT64_MAX);
+    MHD_suspend_connection(connection);
+    stream_begin(stream);
+    return true;
+}
+
 /* A client that still sends when the connection closes may never read the answer, so a body of a bearable length is
  * read first and thrown away. */
 static bool may_answer_early(const struct exchange *exchange)
@@ -237,7 +286,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     (void)version;
     const struct listener *listener = context;
     struct exchange *exchange = *state;
-    if (exchange == NULL)
+    if (exchange == NULL || exchange->streamed)
         return MHD_NO;
     if (!exchange->admitted) {
         admit(listener, connection, method, exchange);
@@ -254,6 +303,9 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     }
     if (exchange->route != NULL)
         exchange->route->handler(listener->http->context, &exchange->request, &exchange->response);
+    if (exchange->response.stream.read != NULL && exchange->request.method != REQUEST_HEAD &&
+        begin_stream(listener, connection, exchange))
+        return MHD_YES;
     return send_response(connection, exchange);
 }
 
@@ -273,9 +325,9 @@ static void own_names(struct admission *admission, const struct listen_address *
 static int start_listener(struct listener *listener, int fd, struct error *err)
 {
     listener->daemon = MHD_start_daemon(
-        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, answer, listener, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_THREAD_POOL_SIZE, (unsigned)HTTP_THREADS, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
+        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, listener,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)HTTP_THREADS, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(HTTP_CONNECTIONS_MAX + STREAMS_MAX), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEADER_BYTES * 2, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, listener, MHD_OPTION_NOTIFY_COMPLETED, exchange_end, listener,
         MHD_OPTION_NOTIFY_CONNECTION, connection_notice, listener, MHD_OPTION_END);
@@ -301,6 +353,7 @@ int http_start(const struct http_config *config, struct http **ret_http, struct 
     if (http == NULL)
         return error_set(err, -ENOMEM, "There is no memory for the HTTP server.");
     http->context = config->context;
+    http->streams = config->streams;
     token_limiter_init(&http->limiter);
     const struct admission common = {.routes = config->routes, .token = config->token, .limiter = &http->limiter};
     http->unix_listener = (struct listener){.http = http, .admission = common};
@@ -326,6 +379,8 @@ void http_stop(struct http *http)
 {
     if (http == NULL)
         return;
+    /* The library must not be stopped while it has suspended connections. */
+    streams_end(http->streams);
     stop_listener(&http->tcp_listener, false);
     stop_listener(&http->unix_listener, false);
     deadlines_close(http->deadlines);

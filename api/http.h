@@ -4,14 +4,16 @@
 
 #include "api/listen.h"
 #include "api/route.h"
+#include "api/stream.h"
 #include "api/token.h"
 #include "base/error.h"
 
 enum http_limits {
-    HTTP_THREADS = 2,             /* per listener; a handler is one short transaction */
-    HTTP_CONNECTIONS_MAX = 120,   /* per listener; two of them fit the deadline slots */
-    HTTP_IDLE_S = 10,             /* silence after which a connection ends */
-    HTTP_HEADER_BYTES = 16384,    /* request line and headers of one request */
+    HTTP_THREADS = 2,           /* per listener; a handler is one short transaction */
+    HTTP_CONNECTIONS_MAX = 120, /* per listener, beside the streams */
+    HTTP_IDLE_S = 10,           /* silence after which a connection ends */
+    HTTP_HEADER_BYTES = 16384,  /* request line and headers of one request */
+    HTTP_STREAM_HEAD_BYTES = 1024,
     HTTP_DISCARD_BYTES = 1048576, /* of a body that is refused; past it the connection is cut */
 };
 
@@ -20,6 +22,7 @@ enum http_limits {
  * @routes:  ended by a NULL pattern
  * @context: handed to every handler
  * @token:   for the TCP listener; copied by reference, outlives the server
+ * @streams: for answers that go on; ended by http_stop(), outlives the server
  * @unix_fd: listening socket or -1
  * @tcp_fd:  listening socket or -1
  * @tcp:     the address of @tcp_fd, for the names that are ours
@@ -28,6 +31,7 @@ struct http_config {
     const struct route *routes;
     void *context;
     const struct token *token;
+    struct streams *streams;
     int unix_fd;
     int tcp_fd;
     struct listen_address tcp;

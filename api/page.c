@@ -20,12 +20,13 @@ static bool parse_number(const char *text, size_t digits, uint64_t *ret_value)
 static bool cursor_valid(enum page_cursor cursor, const char *text)
 {
     struct id id;
+    char epoch[STORE_EPOCH_BYTES];
     uint64_t sequence;
     switch (cursor) {
     case PAGE_CURSOR_ID:
         return id_parse(text, strlen(text), &id);
-    case PAGE_CURSOR_SEQUENCE:
-        return parse_number(text, 18, &sequence);
+    case PAGE_CURSOR_EVENT:
+        return strcmp(text, PAGE_LATEST) == 0 || store_cursor_split(text, epoch, &sequence);
     }
     return false;
 }

@@ -11,7 +11,7 @@
 
 enum page_limits {
     PAGE_DEFAULT = 50,
-    PAGE_CURSOR_BYTES = 40, /* a UUID or a sequence */
+    PAGE_CURSOR_BYTES = 40, /* a UUID or an event's id */
 };
 
 /**
@@ -30,7 +30,10 @@ struct page {
 };
 
 /** enum page_cursor - What a list's cursor looks like. */
-enum page_cursor { PAGE_CURSOR_ID, PAGE_CURSOR_SEQUENCE };
+enum page_cursor { PAGE_CURSOR_ID, PAGE_CURSOR_EVENT };
+
+/** What `after` may be in place of an event's id: the end of the log as it is now. */
+#define PAGE_LATEST "latest"
 
 /**
  * page_begin() - Take `limit`, `after` and `lease_id` from the query

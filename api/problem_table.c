@@ -48,6 +48,19 @@ static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_CURSOR_UNKNOWN] = {"cursor-unknown", 410, "The row that the cursor names is gone", false,
                                 "Old rows are removed in time, and a list cannot go on after one that is gone. Begin "
                                 "the list anew, without `after`."},
+    [PROBLEM_EVENTS_AHEAD] = {"events-ahead", 400, "The cursor is past the end of the events", false,
+                              "No event with this id has happened, so nothing could be told after it. The detail says "
+                              "which one is the newest; `after=latest` means the present end."},
+    [PROBLEM_EVENTS_PRUNED] = {"events-pruned", 410, "Events after the cursor are gone", false,
+                               "The newest 100,000 events are kept, and what should come next is not among them. The "
+                               "detail says which one is the oldest. Read the state anew, then begin without `after` "
+                               "(from the oldest event) or with `after=latest`."},
+    [PROBLEM_EVENTS_EPOCH_CHANGED] = {"events-epoch-changed", 410, "The cursor is of another log of events", false,
+                                      "The first part of an event's id names the log. This daemon's database was made "
+                                      "anew since, and numbers mean other events now. Read the state anew, then begin "
+                                      "without `after`."},
+    [PROBLEM_TOO_MANY_STREAMS] = {"too-many-streams", 503, "Too many clients follow at present", true,
+                                  "256 streams may be open at once. Close one, or ask for pages instead."},
     [PROBLEM_METHOD_NOT_ALLOWED] = {"method-not-allowed", 405, "This path does not take this method", false,
                                     "The Allow header lists the methods that it takes."},
     [PROBLEM_NOT_ACCEPTABLE] = {"not-acceptable", 406, "The answer has no form that the client accepts", false,

@@ -38,6 +38,7 @@ struct request_pair {
  * struct request - What was asked
  * @instance:   the path as it came, without the query; for problem documents
  * @parameters: the {name} parts of the matched route, in their order; set by route_match()
+ * @wants_stream: the client prefers text/event-stream, and the route has it
  * @body:       @body_bytes of it, or NULL; followed by nothing
  *
  * Owner: the HTTP layer, for the time of the exchange. Header values are NULL where the header was absent.
@@ -54,6 +55,8 @@ struct request {
     struct request_pair query[REQUEST_QUERY_MAX];
     const char *if_match;
     const char *if_none_match;
+    const char *last_event_id;
+    bool wants_stream;
     const uint8_t *body;
     size_t body_bytes;
 };

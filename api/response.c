@@ -24,6 +24,9 @@ static void drop_body(struct response *response)
 {
     if (response->release != NULL)
         response->release((void *)(uintptr_t)response->body);
+    if (response->stream.read != NULL)
+        response->stream.done(response->stream.state);
+    response->stream = (struct stream_source){0};
     response->release = NULL;
     response->body = NULL;
     response->body_bytes = 0;
@@ -51,6 +54,13 @@ void response_take(struct response *response, unsigned status, const char *conte
 {
     response_static(response, status, content_type, bytes, length);
     response->release = release;
+}
+
+void response_stream(struct response *response, const char *content_type, const struct stream_source *source)
+{
+    response_empty(response, 200);
+    response->content_type = content_type;
+    response->stream = *source;
 }
 
 void response_json_as(struct response *response, unsigned status, const char *content_type, json_t *json)

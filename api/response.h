@@ -5,6 +5,8 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "api/stream.h"
+
 enum response_limits {
     RESPONSE_HEADERS_MAX = 4,         /* Location, ETag, Allow, Retry-After ... */
     RESPONSE_HEADER_VALUE_BYTES = 128 /* the longest is an Allow list */
@@ -20,6 +22,7 @@ struct response_header {
  * struct response - What is answered
  * @content_type: static; NULL when there is no body
  * @release:      frees @body once it was sent; NULL for bytes that outlive every response
+ * @stream:       what follows instead of a body; its @read is NULL when nothing does
  *
  * Owner: the HTTP layer; begins as {0}.
  */
@@ -29,6 +32,7 @@ struct response {
     const void *body;
     size_t body_bytes;
     void (*release)(void *body);
+    struct stream_source stream;
     size_t header_count;
     struct response_header headers[RESPONSE_HEADERS_MAX];
 };
@@ -57,6 +61,13 @@ void response_json(struct response *response, unsigned status, json_t *json);
 
 /** response_json_as() - As response_json() with a media type of its own. @content_type: static */
 void response_json_as(struct response *response, unsigned status, const char *content_type, json_t *json);
+
+/**
+ * response_stream() - Status 200, and bytes as they come until one side ends it
+ * @source: taken
+ * Thread:  the exchange's
+ */
+void response_stream(struct response *response, const char *content_type, const struct stream_source *source);
 
 /** response_header() - Add a header. @name: static. Thread: the exchange's */
 void response_header(struct response *response, const char *name, const char *format, ...)

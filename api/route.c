@@ -18,7 +18,7 @@ const struct route route_table[] = {
     {REQUEST_GET, "/v1/leases/{id}/stats", ROUTE_TOKEN, false, NULL, JSON, handle_lease_stats},
     {REQUEST_GET, "/v1/leases/{id}/console", ROUTE_TOKEN, false, NULL, "text/plain", handle_lease_console},
     {REQUEST_GET, "/v1/leases/{id}/violations", ROUTE_TOKEN, false, PAGE, JSON, handle_lease_violations},
-    {REQUEST_GET, "/v1/events", ROUTE_TOKEN, false, EVENT_PAGE, JSON, handle_event_list},
+    {REQUEST_GET, "/v1/events", ROUTE_TOKEN, false, EVENT_PAGE, JSON " " ROUTE_STREAM, handle_event_list},
     {REQUEST_GET, "/v1/violations", ROUTE_TOKEN, false, PAGE " lease_id", JSON, handle_violation_list},
     {REQUEST_GET, "/v1/violations/{id}", ROUTE_TOKEN, false, NULL, JSON, handle_violation_get},
     {REQUEST_GET, "/v1/violations/{id}/evidence", ROUTE_TOKEN, false, NULL, PCAPNG_MEDIA_TYPE,

@@ -27,7 +27,8 @@ typedef void (*route_handler)(void *context, const struct request *request, stru
  * @method:   never HEAD or OPTIONS; those follow from the table
  * @pattern:  segments, or {name} for any one segment that is not empty
  * @query:    names of the query parameters that it takes, separated by spaces; NULL for none
- * @produces: media type of its success, for the Accept header
+ * @produces: media types of its success separated by spaces, for the Accept header; the first is the default, and
+ *            text/event-stream is what it answers with when the client names that and not the first
  */
 struct route {
     enum request_method method;
@@ -38,6 +39,8 @@ struct route {
     const char *produces;
     route_handler handler;
 };
+
+#define ROUTE_STREAM "text/event-stream"
 
 /** The service's routes, ended by a NULL pattern. */
 extern const struct route route_table[];
@@ -62,7 +65,8 @@ struct route_match {
 struct route_match route_match(const struct route *table, struct request *request);
 
 enum route_limits {
-    ROUTE_ALLOW_BYTES = 64, /* every method's name with commas */
+    ROUTE_ALLOW_BYTES = 64,      /* every method's name with commas */
+    ROUTE_MEDIA_TYPE_BYTES = 64, /* the longest of ours has 26 */
 };
 
 /** route_allow_header() - "GET, HEAD, OPTIONS". Return: @ret_text. Thread: any */

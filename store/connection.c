@@ -95,6 +95,7 @@ int store_begin(struct store *store, struct error *err)
 {
     lock(&store->writer);
     int result = run_cached(store, "BEGIN IMMEDIATE", err);
+    store->event_written = false;
     if (result < 0)
         unlock(&store->writer);
     return result;
@@ -108,7 +109,10 @@ int store_finish(struct store *store, int result, struct error *err)
      * were it ever to fail, the next BEGIN says so. */
     if (result < 0 && sqlite3_get_autocommit(store->writer.db) == 0)
         run_cached(store, "ROLLBACK", NULL);
+    bool tell = result == 0 && store->event_written && store->notify != NULL;
     unlock(&store->writer);
+    if (tell)
+        store->notify(store->notify_context);
     return result;
 }
 

@@ -48,6 +48,10 @@ struct store {
     char *path;
     struct store_connection writer;
     struct store_connection reader;
+    char epoch[STORE_EPOCH_BYTES]; /* of the log of events */
+    bool event_written;            /* in the transaction at hand; the writer's holder */
+    void (*notify)(void *context); /* or NULL; set before there are threads */
+    void *notify_context;
 };
 
 /* SQL for a text that has to be a JSON object: NULL when it is another kind, which no such column accepts, and "malformed
@@ -147,6 +151,9 @@ int store_migrate(struct store_connection *connection, const struct embed_file *
 
 /** event_write() - Run a bound INSERT INTO events and now and then remove the oldest events */
 int event_write(struct store *store, struct query *query);
+
+/** event_epoch_read() - Learn the name of the log of events, once. Return: 0 or negative */
+int event_epoch_read(struct store *store, struct error *err);
 
 /**
  * lease_living() - State of a lease that may still change; inside a transaction

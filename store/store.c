@@ -115,6 +115,8 @@ static int open_parts(struct store *store, struct error *err)
         result = store_migrate(&store->writer, embed_files, err);
     if (result == 0)
         result = connection_open(&store->reader, store->path, true, err);
+    if (result == 0)
+        result = event_epoch_read(store, err);
     if (result < 0)
         error_prefix(err, "%s", store->path);
     return result;

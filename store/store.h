@@ -38,6 +38,8 @@ enum store_limits {
     STORE_EVIDENCE_BYTES = 96,
     STORE_CONSOLE_BYTES = 65536,    /* console tail kept of a lease that ended */
     STORE_EVENT_DATA_BYTES = 16384, /* JSON of one event and the NUL */
+    STORE_EPOCH_BYTES = 17,         /* name of a log of events: 16 hexadecimal digits and the NUL */
+    STORE_CURSOR_BYTES = 36,        /* EPOCH-SEQUENCE and the NUL */
     STORE_PAGE_MAX = 200,
     STORE_VIOLATIONS_MAX = 500,            /* rows of one lease; a NAT and a guest's reports make about 200 */
     STORE_EVIDENCE_KEPT = 10000,           /* violations with evidence: 1 MB */
@@ -198,8 +200,8 @@ struct store_filter {
     const char *lease_id;
     const char *state; /* leases only */
     const char *mode;  /* leases only */
-    const char *after; /* cursor: id (sequence for events) of the last row of the page before; an id that is not there
-                          (any more) is -EINVAL with slug "cursor-unknown" */
+    const char *after; /* cursor: id of the last row of the page before; an id that is not there (any more) is -EINVAL
+                          with slug "cursor-unknown". Events have rules of their own, see store_event_place() */
     uint32_t limit;    /* 1 to STORE_PAGE_MAX */
     bool newest_first; /* the order of making backwards; not for events */
 };
@@ -348,9 +350,56 @@ int store_violation_get(struct store *store, const char *id, struct store_violat
 int store_violation_list(struct store *store, const struct store_filter *filter, store_violation_each each,
                          void *context, struct error *err);
 
-/** store_event_list() - Events after sequence @filter->after; as store_lease_list(). */
+/** store_event_list() - Events after the cursor @filter->after; as store_lease_list(), and as store_event_place(). */
 int store_event_list(struct store *store, const struct store_filter *filter, store_event_each each, void *context,
                      struct error *err);
+
+/** store_epoch() - Name of this log of events, STORE_EPOCH_BYTES; made with the database. Thread: any */
+const char *store_epoch(const struct store *store);
+
+/** store_cursor_split() - Take "EPOCH-SEQUENCE" apart. Return: false when it is not one. Thread: any */
+bool store_cursor_split(const char *text, char ret_epoch[static STORE_EPOCH_BYTES], uint64_t *ret_sequence);
+
+/** struct store_event_bounds - The events that are there; oldest is newest + 1 when there are none. */
+struct store_event_bounds {
+    uint64_t oldest;
+    uint64_t newest;
+};
+
+/** store_event_bounds() - Which events are there. Return: 0 or negative. Thread: any */
+int store_event_bounds(struct store *store, struct store_event_bounds *ret_bounds, struct error *err);
+
+/**
+ * store_event_place() - The sequence of a cursor, if a reader can go on from there and miss nothing
+ * Return: 0; -EINVAL with slug "cursor-unknown" for what is no cursor; -ESTALE "events-epoch-changed" when it is another
+ *         log's; -ENODATA "events-pruned" when the next event is gone; -ERANGE "events-ahead" when it is past the end.
+ *         err says what is there
+ * Thread: any
+ */
+int store_event_place(struct store *store, const char *cursor, uint64_t *ret_sequence, struct error *err);
+
+/** struct store_follow - What a follower asks for: at most @limit events after @after, of one lease or (NULL) of all. */
+struct store_follow {
+    uint64_t after;
+    const char *lease_id;
+    uint32_t limit;
+};
+
+/**
+ * store_event_follow() - The next events of a reader whose place was checked once
+ * @ret_bounds: as they were when the rows were read: @follow->after + 1 below the oldest means a gap
+ * Return:      0, negative, or what @each returned
+ * Thread:      any; as store_lease_list()
+ */
+int store_event_follow(struct store *store, const struct store_follow *follow, store_event_each each, void *context,
+                       struct store_event_bounds *ret_bounds, struct error *err);
+
+/**
+ * store_on_event() - Be told when events have been committed
+ * @notify: called by the thread that committed, without any lock of the store; must return at once
+ * Thread:  the owner, before other threads use the store
+ */
+void store_on_event(struct store *store, void (*notify)(void *context), void *context);
 
 /**
  * store_event_append() - An event that no row change brings, as `image.rejected`

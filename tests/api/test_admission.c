@@ -17,6 +17,7 @@ static void ignore(void *context, const struct request *request, struct response
 static const struct route routes[] = {
     {REQUEST_GET, "/open", ROUTE_OPEN, false, NULL, "text/plain", ignore},
     {REQUEST_GET, "/closed", ROUTE_TOKEN, false, "limit", "application/json", ignore},
+    {REQUEST_GET, "/both", ROUTE_OPEN, false, NULL, "application/json text/event-stream", ignore},
     {REQUEST_POST, "/closed", ROUTE_TOKEN, true, NULL, "application/json", ignore},
     {.pattern = NULL},
 };
@@ -252,11 +253,48 @@ static void accept_headers_are_read_as_lists_of_ranges(void **state)
         assert_int_equal(accept_allows(table[i].accept, "application/json"), table[i].allows);
 }
 
+static void a_stream_is_for_those_who_name_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target;
+        const char *accept;
+        unsigned status;
+        bool wants_stream;
+    } table[] = {
+        {"/both", NULL, 0, false},
+        {"/both", "*/*", 0, false},
+        {"/both", "text/event-stream", 0, true},
+        {"/both", "text/html, text/event-stream;q=0.5", 0, true},
+        {"/both", "text/event-stream, */*", 0, true},
+        {"/both", "application/json, text/event-stream", 0, false},
+        {"/both", "text/event-stream, application/json;q=0", 0, true},
+        {"/both", "text/event-stream;q=0", 406, false},
+        {"/both", "text/*", 406, false},
+        {"/open", "text/event-stream", 406, false},
+    };
+    struct token_limiter limiter;
+    token_limiter_init(&limiter);
+    struct admission admission = make_admission(false, NULL, &limiter);
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct request *request = calloc(1, sizeof *request);
+        struct response response = {0};
+        struct header_fields fields = {.host = "localhost:8470", .accept = table[i].accept};
+        admission_decide(&admission, table[i].target, &fields, 0, request, &response);
+        if (response.status != table[i].status || request->wants_stream != table[i].wants_stream)
+            fail_msg("%s %s: %u", table[i].target, table[i].accept, response.status);
+        response_done(&response);
+        free(request);
+    }
+    token_limiter_done(&limiter);
+}
+
 int main(void)
 {
     if (sodium_init() < 0)
         return 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stream_is_for_those_who_name_it),
         cmocka_unit_test(tcp_admits_what_is_right_and_refuses_the_rest),
         cmocka_unit_test(a_target_that_is_too_long_is_414),
         cmocka_unit_test(the_unix_socket_takes_our_user_and_root_alone),

@@ -227,7 +227,8 @@ static void events_carry_their_data_as_an_object(void **state)
 {
     (void)state;
     const struct store_event event = {.sequence = 5, .at_ms = 1, .type = "a.b", .data = "{\"x\":1}"};
-    json_t *json = encode_event(&event);
+    json_t *json = encode_event(&event, "0123456789abcdef");
+    assert_text(at(json, "id", NULL), "0123456789abcdef-5");
     assert_int_equal(json_integer_value(at(json, "sequence", NULL)), 5);
     assert_true(json_is_null(at(json, "lease_id", NULL)));
     assert_int_equal(json_integer_value(at(json, "data", "x")), 1);

@@ -38,7 +38,26 @@ static void count_body(void *context, const struct request *request, struct resp
                   json_pack("{s:I, s:I}", "bytes", (json_int_t)request->body_bytes, "sum", (json_int_t)sum));
 }
 
+/* A stream that says one line and stays. */
+static enum stream_step say_once(void *state, struct stream_text *text)
+{
+    bool *said = state;
+    if (!*said)
+        stream_text_print(text, "data: hello\n\n");
+    *said = true;
+    return STREAM_WAIT;
+}
+
+static void follow(void *context, const struct request *request, struct response *response)
+{
+    (void)context;
+    (void)request;
+    const struct stream_source source = {.read = say_once, .done = free, .state = calloc(1, sizeof(bool))};
+    response_stream(response, "text/event-stream", &source);
+}
+
 static const struct route routes[] = {
+    {REQUEST_GET, "/stream", ROUTE_OPEN, false, NULL, "text/event-stream", follow},
     {REQUEST_GET, "/hello", ROUTE_OPEN, false, NULL, "application/json", say_hello},
     {REQUEST_GET, "/secret", ROUTE_TOKEN, false, NULL, "application/json", say_hello},
     {REQUEST_POST, "/body", ROUTE_OPEN, true, NULL, "application/json", count_body},
@@ -51,6 +70,7 @@ struct server {
     struct listen_address address;
     char dir[40];
     char path[64];
+    struct streams *streams;
     struct http *http;
 };
 
@@ -63,7 +83,9 @@ static int start(void **state)
     snprintf(server->path, sizeof server->path, "%s/s", server->dir);
     token_from_text("omt_good", 8, &server->token);
     server->address = (struct listen_address){.ip = INADDR_LOOPBACK};
+    assert_int_equal(streams_open(NULL, &server->streams, &err), 0);
     struct http_config config = {
+        .streams = server->streams,
         .routes = routes,
         .token = &server->token,
         .unix_fd = listen_unix(server->path, &err),
@@ -81,6 +103,7 @@ static int stop(void **state)
 {
     struct server *server = *state;
     http_stop(server->http);
+    streams_close(server->streams);
     unlink(server->path);
     rmdir(server->dir);
     free(server);
@@ -361,6 +384,49 @@ static void connections_that_say_little_do_not_hold_others_up(void **state)
         close(slow[i]);
 }
 
+static void streams_stay_open_and_end_with_the_server_or_the_client(void **state)
+{
+    const struct server *server = *state;
+    char text[ANSWER_BYTES];
+    char request[128];
+    int fds[40];
+    int length = snprintf(request, sizeof request, "GET /stream HTTP/1.1\r\nHost: localhost:%u\r\n\r\n",
+                          (unsigned)server->address.port);
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        fds[i] = i % 2 == 0 ? connect_tcp(server) : connect_unix(server);
+        send_all(fds[i], request, (size_t)length);
+    }
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        size_t used = 0;
+        text[0] = '\0';
+        while (strstr(text, "data: hello\n\n") == NULL) {
+            ssize_t got = recv(fds[i], text + used, ANSWER_BYTES - 1 - used, 0);
+            assert_true(got > 0);
+            used += (size_t)got;
+            text[used] = '\0';
+        }
+        assert_non_null(strstr(text, "HTTP/1.1 200 OK\r\n"));
+        assert_non_null(strstr(text, "\r\nConnection: close\r\n"));
+        assert_non_null(strstr(text, "\r\nX-Content-Type-Options: nosniff\r\n"));
+        assert_null(strstr(text, "Content-Length"));
+    }
+    assert_int_equal(streams_count(server->streams), sizeof fds / sizeof fds[0]);
+    assert_int_equal(ask(server, "GET /hello", "", "", text), 200);
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0] / 2; i++)
+        close(fds[i]);
+    uint64_t until_ms = clock_monotonic_ms() + WAIT_MS;
+    while (streams_count(server->streams) > sizeof fds / sizeof fds[0] / 2 && clock_monotonic_ms() < until_ms)
+        poll(NULL, 0, 5);
+    assert_int_equal(streams_count(server->streams), sizeof fds / sizeof fds[0] / 2);
+    streams_end(server->streams); /* what http_stop() does first */
+    for (size_t i = sizeof fds / sizeof fds[0] / 2; i < sizeof fds / sizeof fds[0]; i++) {
+        assert_true(is_closed(fds[i]));
+        close(fds[i]);
+    }
+    assert_int_equal(ask(server, "GET /stream", "", "", text), 503);
+    assert_non_null(strstr(text, "shutting-down"));
+}
+
 static void a_server_stops_while_clients_are_connected(void **state)
 {
     const struct server *server = *state;
@@ -389,6 +455,7 @@ int main(void)
         SERVED(a_body_where_none_is_expected_is_refused),
         SERVED(the_unix_socket_needs_no_token_from_its_own_user),
         SERVED(connections_that_say_little_do_not_hold_others_up),
+        SERVED(streams_stay_open_and_end_with_the_server_or_the_client),
         SERVED(a_server_stops_while_clients_are_connected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

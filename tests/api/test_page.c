@@ -57,7 +57,7 @@ static void cursor_after(const char *target, bool always, size_t rows, const cha
     struct response response = {0};
     struct store_filter filter;
     struct page page;
-    assert_true(page_begin(request, &response, PAGE_CURSOR_SEQUENCE, &filter, &page));
+    assert_true(page_begin(request, &response, PAGE_CURSOR_EVENT, &filter, &page));
     for (size_t i = 0; i < rows; i++) {
         char cursor[8];
         snprintf(cursor, sizeof cursor, "%zu", i + 1);
@@ -88,7 +88,7 @@ static void a_list_that_grows_always_has_a_cursor(void **state)
 {
     (void)state;
     cursor_after("/x?limit=2", true, 1, "1");
-    cursor_after("/x?after=77", true, 0, "77");
+    cursor_after("/x?after=0123456789abcdef-77", true, 0, "0123456789abcdef-77");
     cursor_after("/x", true, 0, NULL);
 }
 

@@ -75,17 +75,121 @@ static void sequences_rise_by_one_past_a_transaction_that_failed(void **state)
     assert_int_equal(list(fixture, (struct store_filter){.limit = 10}).last.sequence, 3);
 }
 
+/* The cursor of an event; the text is valid until the next call. */
+static const char *cursor_of(struct store_fixture *fixture, uint64_t sequence)
+{
+    static char text[STORE_CURSOR_BYTES];
+    snprintf(text, sizeof text, "%s-%llu", store_epoch(fixture->store), (unsigned long long)sequence);
+    return text;
+}
+
 static void a_page_begins_after_its_cursor(void **state)
 {
     struct store_fixture *fixture = *state;
     for (unsigned i = 0; i < 25; i++)
         append(fixture, NULL);
-    assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .after = "0"}).last.sequence, 10);
-    struct seen seen = list(fixture, (struct store_filter){.limit = 10, .after = "20"});
+    struct store_filter filter = {.limit = 10, .after = cursor_of(fixture, 0)};
+    assert_int_equal(list(fixture, filter).last.sequence, 10);
+    filter.after = cursor_of(fixture, 20);
+    struct seen seen = list(fixture, filter);
     assert_int_equal(seen.count, 5);
     assert_int_equal(seen.first, 21);
-    assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .after = "25"}).count, 0);
-    assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .after = "999999999999999999"}).count, 0);
+    filter.after = cursor_of(fixture, 25);
+    assert_int_equal(list(fixture, filter).count, 0);
+}
+
+/* What the list and the place say of a cursor; both must agree. */
+static void assert_refused(struct store_fixture *fixture, const char *cursor, int code, const char *slug)
+{
+    struct error err = {0};
+    struct seen seen = {0};
+    uint64_t sequence = 77;
+    struct store_filter filter = {.limit = 5, .after = cursor};
+    assert_int_equal(store_event_list(fixture->store, &filter, remember, &seen, &err), code);
+    assert_string_equal(err.slug, slug);
+    assert_int_equal(seen.count, 0);
+    assert_int_equal(store_event_place(fixture->store, cursor, &sequence, &err), code);
+    assert_string_equal(err.slug, slug);
+    assert_int_equal(sequence, 77);
+}
+
+static void a_cursor_that_would_leave_a_gap_is_refused(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    for (unsigned i = 0; i < 9; i++)
+        append(fixture, NULL);
+    assert_refused(fixture, cursor_of(fixture, 10), -ERANGE, "events-ahead");
+    assert_refused(fixture, cursor_of(fixture, 999999999999999999), -ERANGE, "events-ahead");
+    assert_refused(fixture, "0123456789abcdef-3", -ESTALE, "events-epoch-changed");
+    assert_int_equal(fixture_sql(fixture, "DELETE FROM events WHERE sequence <= 4"), 0);
+    assert_refused(fixture, cursor_of(fixture, 0), -ENODATA, "events-pruned");
+    assert_refused(fixture, cursor_of(fixture, 3), -ENODATA, "events-pruned");
+    uint64_t sequence = 0;
+    assert_works(store_event_place(fixture->store, cursor_of(fixture, 4), &sequence, &err), err);
+    assert_int_equal(sequence, 4);
+    struct store_event_bounds bounds;
+    assert_works(store_event_bounds(fixture->store, &bounds, &err), err);
+    assert_int_equal(bounds.oldest, 5);
+    assert_int_equal(bounds.newest, 9);
+}
+
+static void the_log_keeps_its_name_and_a_new_one_has_another(void **state)
+{
+    struct store_fixture *fixture = *state;
+    char first[STORE_EPOCH_BYTES];
+    set_text(first, store_epoch(fixture->store));
+    assert_int_equal(strlen(first), STORE_EPOCH_BYTES - 1);
+    store_fixture_close(fixture);
+    store_fixture_open(fixture);
+    assert_string_equal(store_epoch(fixture->store), first);
+    store_fixture_close(fixture);
+    assert_int_equal(remove(fixture->path), 0);
+    store_fixture_open(fixture);
+    assert_string_not_equal(store_epoch(fixture->store), first);
+}
+
+static void note(void *context)
+{
+    ++*(unsigned *)context;
+}
+
+static void commits_with_events_are_told_and_failures_are_not(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    unsigned told = 0;
+    store_on_event(fixture->store, note, &told);
+    append(fixture, NULL);
+    assert_int_equal(told, 1);
+    assert_int_equal(store_event_append(fixture->store, "node.drain_changed", NULL, "nothing", 1, &err), -EINVAL);
+    assert_works(store_check(fixture->store, &err), err);
+    assert_int_equal(told, 1);
+    struct id id = fixture_reserve(fixture, 1);
+    assert_int_equal(told, 2);
+    const struct store_process process = {.pid = 7, .start_ticks = 1, .boot_id = id.text, .accelerator = "tcg"};
+    assert_works(store_lease_spawned(fixture->store, id.text, &process, &err), err); /* no event */
+    assert_int_equal(told, 2);
+    store_on_event(fixture->store, NULL, NULL);
+    append(fixture, NULL);
+    assert_int_equal(told, 2);
+}
+
+static void a_follower_reads_on_and_sees_what_was_pruned(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct seen seen = {0};
+    struct store_event_bounds bounds;
+    for (unsigned i = 0; i < 9; i++)
+        append(fixture, NULL);
+    assert_int_equal(fixture_sql(fixture, "DELETE FROM events WHERE sequence <= 4"), 0);
+    const struct store_follow follow = {.after = 2, .limit = 3};
+    assert_works(store_event_follow(fixture->store, &follow, remember, &seen, &bounds, &err), err);
+    assert_int_equal(seen.first, 5);
+    assert_int_equal(seen.count, 3);
+    assert_int_equal(bounds.oldest, 5);
+    assert_int_equal(bounds.newest, 9);
 }
 
 static void events_of_one_lease_are_found_among_all(void **state)
@@ -96,21 +200,29 @@ static void events_of_one_lease_are_found_among_all(void **state)
     append(fixture, id.text);
     append(fixture, NULL);
     assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .lease_id = id.text}).count, 2);
-    assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .lease_id = id.text, .after = "1"}).count, 1);
+    assert_int_equal(
+        list(fixture, (struct store_filter){.limit = 10, .lease_id = id.text, .after = cursor_of(fixture, 1)}).count,
+        1);
     assert_int_equal(list(fixture, (struct store_filter){.limit = 10, .lease_id = ""}).count, 0);
 }
 
-static void a_cursor_that_is_no_number_is_refused(void **state)
+static void what_is_no_cursor_is_refused(void **state)
 {
     struct store_fixture *fixture = *state;
-    static const char *const cursors[] = {"", "-1", "1x", " 1", "0x1", "1234567890123456789", "18446744073709551616"};
-    for (size_t i = 0; i < sizeof cursors / sizeof cursors[0]; i++) {
-        struct error err = {0};
-        struct seen seen = {0};
-        struct store_filter filter = {.limit = 1, .after = cursors[i]};
-        assert_int_equal(store_event_list(fixture->store, &filter, remember, &seen, &err), -EINVAL);
-        assert_string_equal(err.slug, "cursor-unknown");
-    }
+    static const char *const cursors[] = {"",
+                                          "7",
+                                          "0123456789abcdef",
+                                          "0123456789abcdef-",
+                                          "0123456789abcdef--1",
+                                          "0123456789abcdef-1x",
+                                          "0123456789abcdef- 1",
+                                          "0123456789abcdef-01",
+                                          "0123456789ABCDEF-1",
+                                          "0123456789abcde-1",
+                                          "0123456789abcdef0-1",
+                                          "0123456789abcdef-1234567890123456789"};
+    for (size_t i = 0; i < sizeof cursors / sizeof cursors[0]; i++)
+        assert_refused(fixture, cursors[i], -EINVAL, "cursor-unknown");
 }
 
 static void a_callback_stops_the_list(void **state)
@@ -199,7 +311,11 @@ int main(void)
         WITH_STORE(sequences_rise_by_one_past_a_transaction_that_failed),
         WITH_STORE(a_page_begins_after_its_cursor),
         WITH_STORE(events_of_one_lease_are_found_among_all),
-        WITH_STORE(a_cursor_that_is_no_number_is_refused),
+        WITH_STORE(what_is_no_cursor_is_refused),
+        WITH_STORE(a_cursor_that_would_leave_a_gap_is_refused),
+        WITH_STORE(the_log_keeps_its_name_and_a_new_one_has_another),
+        WITH_STORE(commits_with_events_are_told_and_failures_are_not),
+        WITH_STORE(a_follower_reads_on_and_sees_what_was_pruned),
         WITH_STORE(a_callback_stops_the_list),
         WITH_STORE(what_is_no_event_is_refused),
         WITH_STORE(data_is_bounded),

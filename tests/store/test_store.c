@@ -51,7 +51,7 @@ static void the_database_is_durable_and_strict(void **state)
                                     "SELECT count(*) FROM pragma_table_list WHERE type = 'table' AND strict = 0"
                                     " AND name NOT LIKE 'sqlite_%'"),
                      0);
-    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM pragma_table_list WHERE strict = 1"), 6);
+    assert_true(fixture_number(fixture, "SELECT count(*) FROM pragma_table_list WHERE strict = 1") >= 6);
 }
 
 static void what_was_written_is_there_after_reopening(void **state)
