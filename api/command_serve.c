@@ -60,7 +60,10 @@ static int open_store(struct daemon *daemon, struct error *err)
     int result = store_open(path, &daemon->store, err);
     if (result < 0)
         return result;
-    lease_service_init(&daemon->service, daemon->store, &daemon->log, &daemon->config->capacity);
+    result = lease_service_init(&daemon->service, daemon->store, &daemon->log, &daemon->config->capacity, err);
+    if (result < 0)
+        return result;
+    daemon->service.expiring_lead_s = daemon->config->lease.expiring_lead_s;
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     direct_check_init(&daemon->direct, vmm_direct_check);

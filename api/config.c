@@ -8,6 +8,7 @@
 
 #include "api/config_default.h"
 #include "api/decode.h"
+#include "api/lease_timers.h"
 #include "base/scope.h"
 #include "vmm/vmm.h"
 
@@ -92,6 +93,15 @@ static void take_tunnel(const struct decode_node *root, struct config *config)
     take_integer32(&tunnel, "lostS", 0, TUNNEL_S_MAX, &config->tunnel.lost_s);
 }
 
+static void take_lease(const struct decode_node *root, struct config *config)
+{
+    static const char *const keys[] = {"expiringLeadS", NULL};
+    struct decode_node lease = decode_member(root, "lease");
+    if (!decode_present(&lease) || !decode_object(&lease, keys))
+        return;
+    take_integer32(&lease, "expiringLeadS", 0, LEASE_EXPIRING_LEAD_MAX_S, &config->lease.expiring_lead_s);
+}
+
 static void take_listen(const struct decode_node *root, struct config *config)
 {
     static const char *const keys[] = {"tcp", NULL};
@@ -172,7 +182,7 @@ static int report(const struct decode_errors *errors, struct error *err)
 
 int config_parse(const char *text, size_t length, struct config *config, struct error *err)
 {
-    static const char *const keys[] = {"network", "tunnel", "listen", "paths", "hypervisor", "capacity", NULL};
+    static const char *const keys[] = {"network", "tunnel", "lease", "listen", "paths", "hypervisor", "capacity", NULL};
     struct decode_errors errors = {0};
     json_t *tree = NULL;
     int result = decode_parse((const uint8_t *)text, length, &errors, &tree, err);
@@ -182,6 +192,7 @@ int config_parse(const char *text, size_t length, struct config *config, struct 
     decode_object(&root, keys);
     take_network(&root, config);
     take_tunnel(&root, config);
+    take_lease(&root, config);
     take_listen(&root, config);
     take_paths(&root, config);
     take_hypervisor(&root, config);

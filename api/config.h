@@ -30,6 +30,9 @@ struct config {
         uint32_t lost_s;    /* of a consumer's silence; 0: no limit */
     } tunnel;
     struct {
+        uint32_t expiring_lead_s; /* the warning before a lease's end comes so long before it at most; 0: none comes */
+    } lease;
+    struct {
         bool tcp_enabled;
         struct listen_address tcp;
     } listen;

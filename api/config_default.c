@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "api/lease_timers.h"
 #include "vmm/vmm.h"
 
 enum {
@@ -70,6 +71,7 @@ void config_default_values(struct config *config)
     config->network.mode = MODE_FILTERED;
     config->network.sampling_rate = 0.01;
     config->tunnel.timeout_s = TUNNEL_TIMEOUT_S;
+    config->lease.expiring_lead_s = LEASE_EXPIRING_LEAD_S;
     config->listen.tcp_enabled = true;
     config->listen.tcp = (struct listen_address){.ip = UINT32_C(0x7f000001), .port = PORT};
     snprintf(config->hypervisor.qemu, CONFIG_PATH_BYTES, "%s", "qemu-system-x86_64");

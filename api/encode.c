@@ -133,17 +133,23 @@ static json_t *merged(json_t *json, json_t *more)
     return json;
 }
 
+static json_t *lease_limits(const struct store_lease *lease)
+{
+    return json_pack("{s:o, s:o, s:o}", "expires_at", encode_time(lease->expires_ms), "ttl_s",
+                     integer_or_null(lease->ttl_s), "heartbeat_timeout_s", integer_or_null(lease->heartbeat_timeout_s));
+}
+
 json_t *encode_lease(const struct store_lease *lease)
 {
     json_t *json = json_pack(
-        "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o, s:o}, s:o, s:o}", "id", lease->id.text,
-        "generation", integer(lease->generation), "state", lease_state_name(lease->state), "state_reason",
+        "{s:s, s:o, s:s, s:o, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o, s:o}, s:o, s:o}", "id", lease->id.text, "generation",
+        integer(lease->generation), "state", lease_state_name(lease->state), "state_reason",
         text_or_null(lease->state_detail), "created_at", encode_time(lease->created_ms), "started_at",
-        encode_time(lease->started_ms), "expires_at", encode_time(lease->expires_ms), "ttl_s",
-        lease->ttl_s == 0 ? json_null() : integer(lease->ttl_s), "image", "name", lease->image, "digest",
-        text_or_null(lease->image_digest), "resources", "vcpus", integer(lease->resources.vcpus), "memory_mib",
-        integer(lease->resources.memory_mib), "disk_mib", integer(lease->resources.disk_mib), "accelerator",
-        text_or_null(lease->accelerator), "labels", json_loads(lease->labels, JSON_REJECT_DUPLICATES, NULL));
+        encode_time(lease->started_ms), "image", "name", lease->image, "digest", text_or_null(lease->image_digest),
+        "resources", "vcpus", integer(lease->resources.vcpus), "memory_mib", integer(lease->resources.memory_mib),
+        "disk_mib", integer(lease->resources.disk_mib), "accelerator", text_or_null(lease->accelerator), "labels",
+        json_loads(lease->labels, JSON_REJECT_DUPLICATES, NULL));
+    json = merged(json, lease_limits(lease));
     json = merged(json, lease_parties(lease));
     json = merged(json, lease_network(lease));
     json = merged(json, lease_filter(lease));

@@ -9,6 +9,8 @@ void handle_lease_create(void *context, const struct request *request, struct re
 void handle_lease_list(void *context, const struct request *request, struct response *response);
 void handle_lease_get(void *context, const struct request *request, struct response *response);
 void handle_lease_delete(void *context, const struct request *request, struct response *response);
+void handle_lease_renew(void *context, const struct request *request, struct response *response);
+void handle_lease_heartbeat(void *context, const struct request *request, struct response *response);
 void handle_lease_stats(void *context, const struct request *request, struct response *response);
 void handle_lease_console(void *context, const struct request *request, struct response *response);
 

@@ -9,39 +9,11 @@
 #include "api/encode.h"
 #include "api/etag.h"
 #include "api/handle.h"
+#include "api/lease_path.h"
 #include "api/lease_request.h"
 #include "api/page.h"
 #include "api/problem.h"
 #include "base/clock.h"
-
-static void respond_lease(struct response *response, unsigned status, const struct store_lease *lease)
-{
-    response_json(response, status, encode_lease(lease));
-    etag_header(response, lease->generation);
-}
-
-/* The {id} of the path. An id of another form names no lease. */
-static bool take_id(const struct request *request, struct response *response, struct id *ret_id)
-{
-    const char *text = request->parameters[0];
-    if (id_parse(text, strlen(text), ret_id))
-        return true;
-    problem_respond(response, request, PROBLEM_LEASE_NOT_FOUND, "A lease's id is a UUID in lower case.");
-    return false;
-}
-
-/* The lease of the path. */
-static bool take_lease(struct api *api, const struct request *request, struct response *response, struct id *ret_id,
-                       struct store_lease *ret_lease)
-{
-    struct error err = {0};
-    if (!take_id(request, response, ret_id))
-        return false;
-    if (store_lease_get(api->store, ret_id->text, ret_lease, &err) == 0)
-        return true;
-    problem_respond_error(response, request, &err, ret_id->text, api->log);
-    return false;
-}
 
 /* ---- create ---------------------------------------------------------------------------------------------------- */
 
@@ -79,7 +51,7 @@ static void create_from(struct api *api, json_t *tree, const struct request *req
     } else if (lease_service_create(api->service, &asked, &lease, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);
     } else {
-        respond_lease(response, 202, &lease);
+        lease_respond(response, 202, &lease);
         response_header(response, "Location", "/v1/leases/%s", lease.id.text);
     }
     lease_request_done(&asked);
@@ -88,20 +60,11 @@ static void create_from(struct api *api, json_t *tree, const struct request *req
 void handle_lease_create(void *context, const struct request *request, struct response *response)
 {
     struct api *api = context;
-    struct error err = {0};
-    struct decode_errors errors = {0};
     json_t *tree = NULL;
-    int parsed = decode_parse(request->body, request->body_bytes, &errors, &tree, &err);
-    if (errors.count > 0) {
-        problem_respond_invalid(response, request, &errors);
-    } else if (parsed == -EINVAL) {
-        problem_respond(response, request, PROBLEM_MALFORMED_JSON, "%s", err.message);
-    } else if (parsed < 0) {
-        problem_respond_error(response, request, &err, NULL, api->log);
-    } else {
-        create_from(api, tree, request, response);
-        json_decref(tree);
-    }
+    if (!problem_parse_body(response, request, &tree, api->log))
+        return;
+    create_from(api, tree, request, response);
+    json_decref(tree);
 }
 
 /* ---- read and release ------------------------------------------------------------------------------------------ */
@@ -144,8 +107,8 @@ void handle_lease_get(void *context, const struct request *request, struct respo
     struct api *api = context;
     struct id id;
     struct store_lease lease;
-    if (take_lease(api, request, response, &id, &lease) && !etag_unchanged(request, response, lease.generation))
-        respond_lease(response, 200, &lease);
+    if (lease_path_lease(api, request, response, &id, &lease) && !etag_unchanged(request, response, lease.generation))
+        lease_respond(response, 200, &lease);
 }
 
 void handle_lease_delete(void *context, const struct request *request, struct response *response)
@@ -154,12 +117,12 @@ void handle_lease_delete(void *context, const struct request *request, struct re
     struct error err = {0};
     struct id id;
     struct store_lease lease;
-    if (!take_lease(api, request, response, &id, &lease) || !etag_allows(request, response, lease.generation))
+    if (!lease_path_lease(api, request, response, &id, &lease) || !etag_allows(request, response, lease.generation))
         return;
     if (lease_service_release(api->service, id.text, &lease, &err) < 0)
         problem_respond_error(response, request, &err, id.text, api->log);
     else
-        respond_lease(response, lease_is_final(lease.state) ? 200 : 202, &lease);
+        lease_respond(response, lease_is_final(lease.state) ? 200 : 202, &lease);
 }
 
 /* ---- stats and console ----------------------------------------------------------------------------------------- */
@@ -170,7 +133,7 @@ void handle_lease_stats(void *context, const struct request *request, struct res
     struct id id;
     struct store_lease lease;
     struct nat_stats stats;
-    if (!take_lease(api, request, response, &id, &lease))
+    if (!lease_path_lease(api, request, response, &id, &lease))
         return;
     if (strcmp(lease.mode, mode_name(MODE_DIRECT)) == 0) {
         problem_respond(response, request, PROBLEM_COUNTERS_ABSENT, "%s", "");
@@ -192,7 +155,7 @@ void handle_lease_console(void *context, const struct request *request, struct r
     struct id id;
     struct store_lease lease;
     uint64_t offset = 0;
-    if (!take_lease(api, request, response, &id, &lease))
+    if (!lease_path_lease(api, request, response, &id, &lease))
         return;
     uint8_t *bytes = malloc(VMM_CONSOLE_BYTES);
     if (bytes == NULL) {

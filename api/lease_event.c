@@ -274,6 +274,8 @@ enum lease_reason lease_event_reason(enum vmm_end end, const char **ret_initiate
         return LEASE_TUNNEL_TIMEOUT;
     case VMM_END_TUNNEL_LOST:
         return LEASE_TUNNEL_LOST;
+    case VMM_END_HEARTBEAT_LOST:
+        return LEASE_HEARTBEAT_LOST;
     }
     return LEASE_VMM_CRASH;
 }
@@ -345,6 +347,7 @@ static int terminate(struct lease_service *service, const struct vmm_event *even
 static int on_ended(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
     struct id violation_id;
+    lease_service_ended(service, &event->id);
     int result = link_violation(service, event, &violation_id, err);
     if (result == 0)
         result = terminate(service, event, &violation_id, err);

@@ -275,7 +275,8 @@ void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct 
                           struct lease_request *ret_request)
 {
     static const char *const keys[] = {"image", "resources", "network", "consumer",     "vm",
-                                       "ssh",   "ttl_s",     "labels",  "on_violation", NULL};
+                                       "ssh",   "ttl_s",     "labels",  "on_violation", "heartbeat_timeout_s",
+                                       NULL};
     *ret_request = (struct lease_request){0};
     struct decode_node root = decode_root(tree, errors);
     if (!decode_object(&root, keys))
@@ -289,7 +290,20 @@ void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct 
     struct decode_node ttl = decode_member(&root, "ttl_s");
     if (decode_present(&ttl))
         decode_integer(&ttl, 1, LEASE_TTL_MAX_S, &ret_request->ttl_s);
+    struct decode_node heartbeat = decode_member(&root, "heartbeat_timeout_s");
+    if (decode_present(&heartbeat))
+        decode_integer(&heartbeat, 1, LEASE_HEARTBEAT_MAX_S, &ret_request->heartbeat_timeout_s);
     take_labels(&root, ret_request);
+}
+
+bool lease_renewal_decode(json_t *tree, struct decode_errors *errors, uint64_t *ret_ttl_s)
+{
+    static const char *const keys[] = {"ttl_s", NULL};
+    struct decode_node root = decode_root(tree, errors);
+    if (!decode_object(&root, keys))
+        return false;
+    struct decode_node ttl = decode_member(&root, "ttl_s");
+    return decode_integer(&ttl, 1, LEASE_TTL_MAX_S, ret_ttl_s) && errors->count == 0;
 }
 
 void lease_request_done(struct lease_request *request)

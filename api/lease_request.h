@@ -10,6 +10,7 @@
 
 enum lease_request_limits {
     LEASE_TTL_MAX_S = 31 * 24 * 3600,      /* a month; longer ones are renewed or asked again */
+    LEASE_HEARTBEAT_MAX_S = 24 * 3600,     /* an orchestrator silent for a day is gone by any measure */
     LEASE_LABELS_MAX = 16,                 /* with the next two: fits STORE_LABELS_BYTES as JSON */
     LEASE_LABEL_KEY_BYTES = 127,           /* prefix, slash and name */
     LEASE_LABEL_NAME_BYTES = 63,           /* of a key's last part, and of a value */
@@ -40,7 +41,8 @@ struct lease_request {
     char ssh_user[VMM_USER_BYTES];
     size_t ssh_key_count;
     char ssh_keys[VMM_SSH_KEYS_MAX][VMM_SSH_KEY_BYTES];
-    uint64_t ttl_s; /* 0: none */
+    uint64_t ttl_s;               /* 0: none */
+    uint64_t heartbeat_timeout_s; /* 0: none */
     char labels[STORE_LABELS_BYTES];
 };
 
@@ -52,6 +54,14 @@ struct lease_request {
  */
 void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct decode_errors *errors,
                           struct lease_request *ret_request);
+
+/**
+ * lease_renewal_decode() - Take a renewal from a JSON tree
+ * @errors: every fault, with its pointer
+ * Return:  true when it is good, and the new ttl
+ * Thread:  any
+ */
+bool lease_renewal_decode(json_t *tree, struct decode_errors *errors, uint64_t *ret_ttl_s);
 
 /** lease_request_done() - Wipe it. Thread: the owner */
 void lease_request_done(struct lease_request *request);

@@ -13,16 +13,22 @@ enum {
     RECOVER_PAGE = 64 /* leases looked at in one go at start */
 };
 
-void lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
-                        const struct store_resources *capacity)
+static void limit_came(void *context, const struct id *id, enum lease_due due);
+
+int lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
+                       const struct store_resources *capacity, struct error *err)
 {
-    *service = (struct lease_service){.store = store, .log = log, .capacity = *capacity};
+    *service = (struct lease_service){
+        .store = store, .log = log, .capacity = *capacity, .expiring_lead_s = LEASE_EXPIRING_LEAD_S};
+    vmm_boot_id(service->boot_id);
     REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->starting, NULL) == 0);
+    return lease_watch_open(limit_came, service, &service->watch, err);
 }
 
 void lease_service_done(struct lease_service *service)
 {
     REQUIRE(service->vmm == NULL);
+    lease_watch_close(service->watch);
     pthread_mutex_destroy(&service->starting);
     pthread_rwlock_destroy(&service->gate);
 }
@@ -68,8 +74,7 @@ static struct nat_policy policy_of(const struct network_request *network)
     };
 }
 
-static void fill_spec(const struct lease_service *service, struct vmm_spec *spec, const struct lease_request *request,
-                      uint64_t now_monotonic_ms)
+static void fill_spec(const struct lease_service *service, struct vmm_spec *spec, const struct lease_request *request)
 {
     *spec = (struct vmm_spec){
         .id = id_new(),
@@ -81,7 +86,6 @@ static void fill_spec(const struct lease_service *service, struct vmm_spec *spec
         .guest_mac = fresh_mac(),
         .tunnel = request->tunnel,
         .ssh_key_count = request->ssh_key_count,
-        .deadline_ms = request->ttl_s == 0 ? 0 : now_monotonic_ms + request->ttl_s * 1000,
     };
     if (!spec->direct) {
         spec->policy = policy_of(&request->network);
@@ -94,15 +98,40 @@ static void fill_spec(const struct lease_service *service, struct vmm_spec *spec
     vmm_key_pair(spec->tunnel.private_key, spec->tunnel.public_key);
 }
 
-static void fill_row(struct store_lease *row, const struct lease_request *request, const struct vmm_spec *spec)
+/* When a lease ends that has @ttl_s from now on. */
+static struct store_renewal end_in(const struct lease_service *service, uint64_t ttl_s)
 {
+    uint64_t wall_ms = clock_wall_ms();
+    return (struct store_renewal){
+        .at_ms = wall_ms,
+        .ttl_s = ttl_s,
+        .expires_ms = wall_ms + ttl_s * 1000,
+        .deadline_ms = clock_boot_ms() + ttl_s * 1000,
+        .deadline_boot_id = service->boot_id,
+    };
+}
+
+static void fill_end(struct store_lease *row, const struct store_renewal *end)
+{
+    if (end->ttl_s == 0)
+        return;
+    row->ttl_s = end->ttl_s;
+    row->expires_ms = end->expires_ms;
+    row->deadline_ms = end->deadline_ms;
+    memcpy(row->deadline_boot_id, end->deadline_boot_id, sizeof row->deadline_boot_id);
+}
+
+static void fill_row(const struct lease_service *service, struct store_lease *row, const struct lease_request *request,
+                     const struct vmm_spec *spec)
+{
+    const struct store_renewal end = end_in(service, request->ttl_s);
     *row = (struct store_lease){
         .id = spec->id,
+        .created_ms = end.at_ms,
         .state = LEASE_PENDING,
         .generation = 1,
         .resources = request->resources,
-        .ttl_s = request->ttl_s,
-        .created_ms = clock_wall_ms(),
+        .heartbeat_timeout_s = request->heartbeat_timeout_s,
         .policy_desired = spec->policy.generation, /* 0 in direct mode: there is nothing to enforce */
         .sampling_ppm = request->network.sampling_ppm,
         .require_wireguard = request->network.require_wireguard,
@@ -112,7 +141,7 @@ static void fill_row(struct store_lease *row, const struct lease_request *reques
         .ingress_packets_per_s = request->network.limits.ingress_packets_per_s,
         .exit_code = -1,
     };
-    row->expires_ms = request->ttl_s == 0 ? 0 : row->created_ms + request->ttl_s * 1000;
+    fill_end(row, &end);
     memcpy(row->image, request->image, sizeof row->image);
     memcpy(row->ssh_user, request->ssh_user, sizeof row->ssh_user);
     memcpy(row->labels, request->labels, sizeof row->labels);
@@ -134,6 +163,11 @@ _Static_assert(sizeof((struct store_lease *)0)->image == sizeof((struct lease_re
                    sizeof((struct store_lease *)0)->ssh_user == sizeof((struct lease_request *)0)->ssh_user &&
                    sizeof((struct store_lease *)0)->labels == sizeof((struct lease_request *)0)->labels,
                "what is copied whole has one size on both sides");
+
+static struct lease_span span_of(const struct lease_service *service, const struct store_lease *row)
+{
+    return lease_span_of(row, service->expiring_lead_s, service->boot_id, clock_boot_ms(), clock_wall_ms());
+}
 
 static void end_unstarted(struct lease_service *service, const char *id, const char *detail)
 {
@@ -164,9 +198,16 @@ static int reserve_and_start(struct lease_service *service, const struct vmm_spe
              "lease=%s image=%s mode=%s vcpus=%u memory_mib=%llu endpoint=%s ttl_s=%llu", row->id.text, row->image,
              row->mode, row->resources.vcpus, (unsigned long long)row->resources.memory_mib, row->consumer_endpoint,
              (unsigned long long)row->ttl_s);
-    result = vmm_start(service->vmm, spec, err);
+    const struct lease_span span = span_of(service, row);
+    result = lease_watch_add(service->watch, &row->id, &span);
     if (result < 0)
+        error_set(err, result, "There is no memory for the lease's time limits.");
+    else
+        result = vmm_start(service->vmm, spec, err);
+    if (result < 0) {
+        lease_service_ended(service, &row->id);
         end_unstarted(service, row->id.text, err->message);
+    }
     return result;
 }
 
@@ -175,8 +216,8 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
 {
     struct vmm_spec spec;
     struct store_lease row;
-    fill_spec(service, &spec, request, clock_monotonic_ms());
-    fill_row(&row, request, &spec);
+    fill_spec(service, &spec, request);
+    fill_row(service, &row, request, &spec);
 
     pthread_rwlock_rdlock(&service->gate);
     pthread_mutex_lock(&service->starting);
@@ -189,28 +230,30 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
 
 /* ---- release and questions ------------------------------------------------------------------------------------- */
 
-/* A lease without a machine: its end waits in the journal, or nobody knows of it any more. With the gate held for reading.
- * Return: 0; what the store says of a row that has to be ended here */
-static int release_without_machine(struct lease_service *service, struct store_lease *lease, struct error *err)
+/* A lease without a machine: its end waits in the journal, or nobody knows of it any more. With the gate held for reading,
+ * and @starting. Return: 0; what the store says of a row that has to be ended here */
+static int end_without_machine(struct lease_service *service, const struct id *id, enum lease_reason reason,
+                               const char *initiated_by, struct error *err)
 {
-    if (service->journal != NULL && journal_holds(service->journal, &lease->id))
+    if (service->journal != NULL && journal_holds(service->journal, id))
         return 0;
     uint64_t now_ms = clock_wall_ms();
     const struct store_end end = {
-        .reason = LEASE_RELEASED,
-        .initiated_by = "orchestrator",
+        .reason = reason,
+        .initiated_by = initiated_by,
         .detail = "The lease had no machine any more.",
         .exit_code = -1,
         .detected_ms = now_ms,
         .stopped_ms = now_ms,
     };
-    int result = store_lease_terminate(service->store, lease->id.text, &end, err);
+    int result = store_lease_terminate(service->store, id->text, &end, err);
     if (result < 0 && result != -EALREADY)
         return result;
+    lease_service_ended(service, id);
     if (result == 0)
-        log_line(service->log, LOG_WARNING, "lease.terminated", "lease=%s reason=released detail=\"%s\"",
-                 lease->id.text, end.detail);
-    return store_lease_get(service->store, lease->id.text, lease, err);
+        log_line(service->log, LOG_WARNING, "lease.terminated", "lease=%s reason=%s detail=\"%s\"", id->text,
+                 lease_reason_name(reason), end.detail);
+    return 0;
 }
 
 int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,
@@ -223,11 +266,79 @@ int lease_service_release(struct lease_service *service, const char *id, struct 
     pthread_mutex_lock(&service->starting);
     if (service->vmm == NULL)
         result = error_set(err, -ESHUTDOWN, "The daemon is ending; it ends this lease too.");
-    else if ((result = vmm_stop(service->vmm, &ret_lease->id)) == -ENOENT)
-        result = release_without_machine(service, ret_lease, err);
+    else if ((result = vmm_stop(service->vmm, &ret_lease->id)) == -ENOENT &&
+             (result = end_without_machine(service, &ret_lease->id, LEASE_RELEASED, "orchestrator", err)) == 0)
+        result = store_lease_get(service->store, id, ret_lease, err);
     pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     return result;
+}
+
+/* A time limit has come. What is asked of the machine is asked again until the lease has ended, so no order is lost. */
+static void limit_came(void *context, const struct id *id, enum lease_due due)
+{
+    struct lease_service *service = context;
+    struct error err = {0};
+    if (due == LEASE_DUE_WARNING) {
+        int result = store_lease_expiring(service->store, id->text, clock_wall_ms(), &err);
+        if (result < 0 && result != -EALREADY)
+            log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id->text, err.message);
+        else if (result == 0)
+            log_line(service->log, LOG_INFO, "lease.expiring", "lease=%s", id->text);
+        return;
+    }
+    bool silent = due == LEASE_DUE_SILENCE;
+    pthread_rwlock_rdlock(&service->gate);
+    pthread_mutex_lock(&service->starting);
+    if (service->vmm != NULL &&
+        vmm_stop_for(service->vmm, id, silent ? VMM_END_HEARTBEAT_LOST : VMM_END_DEADLINE) == -ENOENT &&
+        end_without_machine(service, id, silent ? LEASE_HEARTBEAT_LOST : LEASE_EXPIRED, "provider", &err) < 0)
+        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id->text, err.message);
+    pthread_mutex_unlock(&service->starting);
+    pthread_rwlock_unlock(&service->gate);
+}
+
+void lease_service_ended(struct lease_service *service, const struct id *id)
+{
+    lease_watch_remove(service->watch, id);
+}
+
+/* Why a lease has no time limits that could be changed. */
+static int why_not_watched(struct lease_service *service, const struct id *id, int result, struct error *err)
+{
+    struct store_lease lease;
+    if (result == -ENODATA) {
+        error_set(err, -ENODATA, "The lease was asked for without heartbeat_timeout_s.");
+        return error_tag(err, "heartbeat-not-watched", "");
+    }
+    if (result == -ENOENT && (result = store_lease_get(service->store, id->text, &lease, err)) < 0)
+        return result;
+    error_set(err, -EALREADY, "The lease has ended or is ending.");
+    return error_tag(err, "lease-ended", "");
+}
+
+int lease_service_heartbeat(struct lease_service *service, const struct id *id, struct error *err)
+{
+    int result = lease_watch_beat(service->watch, id);
+    return result == 0 ? 0 : why_not_watched(service, id, result, err);
+}
+
+int lease_service_renew(struct lease_service *service, const struct id *id, uint64_t ttl_s,
+                        struct store_lease *ret_lease, struct error *err)
+{
+    int result = lease_watch_hold(service->watch, id);
+    if (result < 0)
+        return why_not_watched(service, id, result, err);
+    const struct store_renewal renewal = end_in(service, ttl_s);
+    result = store_lease_renew(service->store, id->text, &renewal, err);
+    struct store_lease renewed = {0};
+    fill_end(&renewed, &renewal);
+    const struct lease_span span = span_of(service, &renewed);
+    lease_watch_release(service->watch, id, result == 0 ? &span : NULL);
+    if (result < 0)
+        return result;
+    log_line(service->log, LOG_INFO, "lease.renewed", "lease=%s ttl_s=%llu", id->text, (unsigned long long)ttl_s);
+    return store_lease_get(service->store, id->text, ret_lease, err);
 }
 
 int lease_service_stats(struct lease_service *service, const struct id *id, struct nat_stats *ret_stats)
@@ -278,9 +389,11 @@ struct leftover {
     int64_t pid;
     uint64_t pid_start_ticks;
     char boot_id[ID_TEXT_BYTES];
+    bool expired; /* while no daemon was there */
 };
 
 struct leftovers {
+    const struct lease_service *service;
     size_t count;
     struct leftover items[RECOVER_PAGE];
 };
@@ -292,6 +405,8 @@ static int collect_leftover(void *context, const struct store_lease *lease)
         struct leftover *one = &leftovers->items[leftovers->count++];
         *one = (struct leftover){.id = lease->id, .pid = lease->pid, .pid_start_ticks = lease->pid_start_ticks};
         memcpy(one->boot_id, lease->boot_id, sizeof one->boot_id);
+        const struct lease_span span = span_of(leftovers->service, lease);
+        one->expired = span.deadline_ms != 0 && span.deadline_ms <= clock_boot_ms();
     }
     return 0;
 }
@@ -305,7 +420,7 @@ static int end_leftover(struct lease_service *service, const struct leftover *on
                  (long long)one->pid, reap.message);
     uint64_t now_ms = clock_wall_ms();
     const struct store_end end = {
-        .reason = LEASE_RECOVERY_FAILED,
+        .reason = one->expired ? LEASE_EXPIRED : LEASE_RECOVERY_FAILED,
         .initiated_by = "provider",
         .detail = reaped < 0    ? "The daemon was started anew and could not end the machine that it found."
                   : reaped == 1 ? "The daemon was started anew and ended the machine that it found."
@@ -314,7 +429,8 @@ static int end_leftover(struct lease_service *service, const struct leftover *on
         .detected_ms = now_ms,
         .stopped_ms = now_ms,
     };
-    int result = store_event_append(service->store, "recovery.failed", one->id.text, "{}", now_ms, err);
+    int result =
+        one->expired ? 0 : store_event_append(service->store, "recovery.failed", one->id.text, "{}", now_ms, err);
     if (result == 0)
         result = store_lease_terminate(service->store, one->id.text, &end, err);
     if (result < 0 && result != -EALREADY)
@@ -330,7 +446,7 @@ static int end_leftover(struct lease_service *service, const struct leftover *on
 static int recover_state(struct lease_service *service, enum lease_state state, struct error *err)
 {
     const struct store_filter filter = {.state = lease_state_name(state), .limit = RECOVER_PAGE};
-    struct leftovers leftovers = {.count = 1};
+    struct leftovers leftovers = {.service = service, .count = 1};
     /* Each round ends what it found, so the first page is always the next one. */
     while (leftovers.count > 0) {
         leftovers.count = 0;

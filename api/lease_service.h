@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "api/lease_request.h"
+#include "api/lease_watch.h"
 #include "base/log.h"
 #include "store/store.h"
 #include "vmm/vmm.h"
@@ -21,6 +22,9 @@ struct journal;
  * @starting: held while a lease has a row and its machine is not asked for yet, so that nobody takes it for a lost one
  * @tunnel_timeout_ms: for a tunnel to come up, 0 without end; the owner sets both after lease_service_init()
  * @tunnel_lost_ms:    of a consumer's silence, 0 without end
+ * @expiring_lead_s:   of the warning before a lease's end; as the two before
+ * @watch:             waits for the leases' time limits; NULL after a failed lease_service_init()
+ * @boot_id:           of this boot, "" where there is none
  *
  * Owner: main(); the store and the log outlive it.
  */
@@ -34,11 +38,18 @@ struct lease_service {
     pthread_mutex_t starting;
     uint32_t tunnel_timeout_ms;
     uint32_t tunnel_lost_ms;
+    uint32_t expiring_lead_s;
+    struct lease_watch *watch;
+    char boot_id[ID_TEXT_BYTES];
 };
 
-/** lease_service_init() - Begin without machines. Thread: the owner */
-void lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
-                        const struct store_resources *capacity);
+/**
+ * lease_service_init() - Begin without machines
+ * Return: 0; negative when the thread that waits for time limits cannot be started; lease_service_done() in any case
+ * Thread: the owner
+ */
+int lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
+                       const struct store_resources *capacity, struct error *err);
 
 /** lease_service_done() - End it, detached. Thread: the owner */
 void lease_service_done(struct lease_service *service);
@@ -77,6 +88,25 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
  */
 int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,
                           struct error *err);
+
+/**
+ * lease_service_renew() - Let a lease end @ttl_s from now, sooner or later than it would have
+ * @ret_lease: the row as it is now
+ * Return:     0; -ENOENT; -EALREADY with slug "lease-ended" when it has ended or is ending; what the store says
+ * Thread:     any
+ */
+int lease_service_renew(struct lease_service *service, const struct id *id, uint64_t ttl_s,
+                        struct store_lease *ret_lease, struct error *err);
+
+/**
+ * lease_service_heartbeat() - Whoever asked for the lease is still there. Nothing is written
+ * Return: 0; -ENOENT; -EALREADY with slug "lease-ended"; -ENODATA with slug "heartbeat-not-watched"
+ * Thread: any
+ */
+int lease_service_heartbeat(struct lease_service *service, const struct id *id, struct error *err);
+
+/** lease_service_ended() - Nothing of a lease's machine is left; its time limits are over. Thread: any */
+void lease_service_ended(struct lease_service *service, const struct id *id);
 
 /** lease_service_stats() - Counters of a lease's NAT. Return: 0; -ENOENT without a machine; -ESHUTDOWN. Thread: any */
 int lease_service_stats(struct lease_service *service, const struct id *id, struct nat_stats *ret_stats);

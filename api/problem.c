@@ -127,6 +127,21 @@ void problem_respond_invalid(struct response *response, const struct request *re
     send_document(response, problem, 422, json);
 }
 
+bool problem_parse_body(struct response *response, const struct request *request, json_t **ret_tree,
+                        const struct log *log)
+{
+    struct error err = {0};
+    struct decode_errors errors = {0};
+    int parsed = decode_parse(request->body, request->body_bytes, &errors, ret_tree, &err);
+    if (errors.count > 0)
+        problem_respond_invalid(response, request, &errors);
+    else if (parsed == -EINVAL)
+        problem_respond(response, request, PROBLEM_MALFORMED_JSON, "%s", err.message);
+    else if (parsed < 0)
+        problem_respond_error(response, request, &err, NULL, log);
+    return parsed == 0;
+}
+
 void problem_respond_unready(struct response *response, const struct request *request,
                              const struct decode_errors *reasons)
 {

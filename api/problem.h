@@ -36,6 +36,8 @@ enum problem {
     PROBLEM_MACHINE_ABSENT,
     PROBLEM_COUNTERS_ABSENT,
     PROBLEM_PEER_IN_USE,
+    PROBLEM_LEASE_ENDED,
+    PROBLEM_HEARTBEAT_NOT_WATCHED,
     PROBLEM_DIRECT_UNAVAILABLE,
     PROBLEM_IMAGE_MANIFEST_INVALID,
     PROBLEM_IMAGE_FILE_MISSING,
@@ -105,6 +107,15 @@ void problem_respond_error(struct response *response, const struct request *requ
  */
 void problem_respond_invalid(struct response *response, const struct request *request,
                              const struct decode_errors *errors);
+
+/**
+ * problem_parse_body() - Read the body of a request as one JSON object
+ * @ret_tree: owned by the caller
+ * Return:    true; false when the response says what is wrong with it
+ * Thread:    the exchange's
+ */
+bool problem_parse_body(struct response *response, const struct request *request, json_t **ret_tree,
+                        const struct log *log);
 
 /** problem_respond_unready() - Answer 503 `not-ready` with a reason for each part that is not. As above. */
 void problem_respond_unready(struct response *response, const struct request *request,

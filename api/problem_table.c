@@ -73,6 +73,11 @@ static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_PEER_IN_USE] = {"peer-in-use", 409, "Another lease already has this consumer", true,
                              "A lease that has not ended has the same consumer public key and endpoint. End it, or "
                              "use another key."},
+    [PROBLEM_LEASE_ENDED] = {"lease-ended", 409, "The lease has ended", false,
+                             "A lease that has ended, or is ending, is not changed any more. Ask for another one."},
+    [PROBLEM_HEARTBEAT_NOT_WATCHED] = {"heartbeat-not-watched", 409, "Nobody watches this lease's heartbeats", false,
+                                       "The lease was asked for without `heartbeat_timeout_s`, so a heartbeat would "
+                                       "promise what is not done."},
     [PROBLEM_DIRECT_UNAVAILABLE] = {"direct-unavailable", 409, "This machine cannot do direct mode", false,
                                     "Direct mode needs pasta, nft, ip, user namespaces and /dev/net/tun. The detail "
                                     "says what is missing and what mends it; `omertad doctor` says it too. No weaker "

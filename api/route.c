@@ -15,6 +15,8 @@ const struct route route_table[] = {
     {REQUEST_GET, "/v1/leases", ROUTE_TOKEN, false, PAGE " state mode", JSON, handle_lease_list},
     {REQUEST_GET, "/v1/leases/{id}", ROUTE_TOKEN, false, NULL, JSON, handle_lease_get},
     {REQUEST_DELETE, "/v1/leases/{id}", ROUTE_TOKEN, false, NULL, JSON, handle_lease_delete},
+    {REQUEST_POST, "/v1/leases/{id}/renewals", ROUTE_TOKEN, true, NULL, JSON, handle_lease_renew},
+    {REQUEST_PUT, "/v1/leases/{id}/heartbeat", ROUTE_TOKEN, false, NULL, JSON, handle_lease_heartbeat},
     {REQUEST_GET, "/v1/leases/{id}/stats", ROUTE_TOKEN, false, NULL, JSON, handle_lease_stats},
     {REQUEST_GET, "/v1/leases/{id}/console", ROUTE_TOKEN, false, NULL, "text/plain", handle_lease_console},
     {REQUEST_GET, "/v1/leases/{id}/violations", ROUTE_TOKEN, false, PAGE, JSON, handle_lease_violations},

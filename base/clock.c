@@ -17,6 +17,15 @@ uint64_t clock_monotonic_ms(void)
     return read_ms(CLOCK_MONOTONIC);
 }
 
+uint64_t clock_boot_ms(void)
+{
+#ifdef CLOCK_BOOTTIME
+    return read_ms(CLOCK_BOOTTIME);
+#else
+    return read_ms(CLOCK_MONOTONIC); /* macOS: it goes on while the machine sleeps */
+#endif
+}
+
 uint64_t clock_wall_ms(void)
 {
     return read_ms(CLOCK_REALTIME);

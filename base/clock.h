@@ -1,4 +1,5 @@
-/* The two clocks: monotonic for limits and durations, wall for what people read. */
+/* The clocks: monotonic for limits and durations, boot for limits that outlive a process and count a machine's sleep,
+ * wall for what people read. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
@@ -13,6 +14,13 @@ enum clock_limits {
  * Thread: any
  */
 uint64_t clock_monotonic_ms(void);
+
+/**
+ * clock_boot_ms() - Milliseconds since the machine was booted, its sleep included; never backwards
+ * Two readings compare only within one boot.
+ * Thread: any
+ */
+uint64_t clock_boot_ms(void);
 
 /**
  * clock_wall_ms() - Milliseconds since 1970, as the machine believes

@@ -15,7 +15,7 @@
 #include "store/store.h"
 
 enum store_internal_limits {
-    STORE_STATEMENTS_MAX = 48,         /* per connection; the writer has about 40 */
+    STORE_STATEMENTS_MAX = 96,         /* per connection; the writer has about 50 */
     STORE_PATH_BYTES = 4096,           /* PATH_MAX of Linux */
     STORE_BUSY_MS = 250,               /* nobody else writes but a backup or a curious sqlite3 shell */
     STORE_WAL_BYTES = 16777216,        /* the log file is cut back to this after a checkpoint */
@@ -160,6 +160,9 @@ int event_epoch_read(struct store *store, struct error *err);
  * Return: 0, -ENOENT, -EALREADY when it has ended
  */
 int lease_living(struct store *store, const char *id, enum lease_state *ret_state, struct error *err);
+
+/** lease_tell() - Run an event's INSERT whose parameters are the lease's id and the time; inside a transaction */
+int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at_ms, struct error *err);
 
 /** lease_touch() - Raise the generation of a lease of which another table changed; inside a transaction */
 int lease_touch(struct store *store, const char *id, struct error *err);

@@ -12,7 +12,8 @@
     " l.policy_observed, p.tunnel_state, p.established_ms, p.last_handshake_ms, l.pid, l.pid_start_ticks, l.boot_id,"  \
     " t.reason, t.initiated_by, t.detail, t.violation_id, t.exit_code, t.signal, t.detected_ms, t.stopped_ms,"         \
     " l.sampling_ppm, l.boot_isolation, l.on_violation, l.require_wireguard, l.egress_bits_per_s,"                     \
-    " l.ingress_bits_per_s, l.egress_packets_per_s, l.ingress_packets_per_s, l.exposed_ms"                             \
+    " l.ingress_bits_per_s, l.egress_packets_per_s, l.ingress_packets_per_s, l.exposed_ms, l.heartbeat_timeout_s,"     \
+    " l.deadline_ms, l.deadline_boot_id"                                                                               \
     " FROM leases l JOIN peers p ON p.lease_id = l.id LEFT JOIN terminations t ON t.lease_id = l.id"
 #define LEASE_CONDITIONS " AND (?2 IS NULL OR l.id = ?2) AND (?3 IS NULL OR l.mode = ?3)"
 #define LEASE_IN_STATE LEASE_SELECT " WHERE l.state = ?5" LEASE_CONDITIONS
@@ -54,6 +55,13 @@ static void read_network(struct query *query, struct store_lease *ret_lease)
     ret_lease->exposed_ms = query_u64(query);
 }
 
+static void read_limits(struct query *query, struct store_lease *ret_lease)
+{
+    ret_lease->heartbeat_timeout_s = query_u64(query);
+    ret_lease->deadline_ms = query_u64(query);
+    QUERY_FIELD(query, ret_lease->deadline_boot_id);
+}
+
 static void read_row(struct query *query, struct store_lease *ret_lease)
 {
     char state[STORE_WORD_BYTES] = "";
@@ -93,6 +101,7 @@ static void read_row(struct query *query, struct store_lease *ret_lease)
     QUERY_FIELD(query, ret_lease->boot_id);
     read_termination(query, ret_lease);
     read_network(query, ret_lease);
+    read_limits(query, ret_lease);
     if (query->code == 0 && !lease_state_parse(state, &ret_lease->state))
         query->code = error_set(query->err, -EUCLEAN, "the database holds an unknown lease state");
 }

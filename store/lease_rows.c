@@ -58,9 +58,10 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
         "INSERT INTO leases (id, state, state_detail, image, image_digest, vcpus, memory_mib, disk_mib, mode,"
         " guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms, expires_ms,"
         " policy_desired, policy_observed, pid, pid_start_ticks, boot_id, sampling_ppm, boot_isolation, on_violation,"
-        " require_wireguard, egress_bits_per_s, ingress_bits_per_s, egress_packets_per_s, ingress_packets_per_s)"
+        " require_wireguard, egress_bits_per_s, ingress_bits_per_s, egress_packets_per_s, ingress_packets_per_s,"
+        " heartbeat_timeout_s, deadline_ms, deadline_boot_id)"
         " VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
-        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
+        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     QUERY_BIND_FIELD(&query, lease->id.text);
@@ -81,14 +82,16 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
     query_bind_u64(&query, lease->expires_ms);
     query_bind_u64(&query, lease->policy_desired);
     bind_network(&query, lease);
+    query_bind_u64(&query, lease->heartbeat_timeout_s);
+    query_bind_u64(&query, lease->deadline_ms);
+    QUERY_BIND_FIELD(&query, lease->deadline_boot_id);
     int result = query_run(&query);
     if (result == -EEXIST)
         error_tag(err, "lease-exists", "");
     return result;
 }
 
-/* Runs an event's statement whose parameters are the lease's id and the time. */
-static int tell(struct store *store, const char *sql, const char *id, uint64_t at_ms, struct error *err)
+int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at_ms, struct error *err)
 {
     struct query query SCOPED_QUERY = {0};
     if (query_open(&query, &store->writer, sql, err) < 0)
@@ -113,7 +116,7 @@ static int reserve(struct store *store, const struct store_lease *lease, const s
     if (result == 0)
         result = peer_write(store, lease, err);
     if (result == 0)
-        result = tell(store, created, lease->id.text, lease->created_ms, err);
+        result = lease_tell(store, created, lease->id.text, lease->created_ms, err);
     return result;
 }
 
@@ -287,7 +290,7 @@ static int note_policy(struct store *store, const char *id, uint64_t generation,
     query_bind_key(&query, id);
     query_bind_u64(&query, generation);
     result = query_run(&query);
-    return result < 0 ? result : tell(store, observed == 0 ? armed : applied, id, at_ms, err);
+    return result < 0 ? result : lease_tell(store, observed == 0 ? armed : applied, id, at_ms, err);
 }
 
 int store_lease_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
@@ -314,7 +317,7 @@ static int note_exposed(struct store *store, const char *id, uint64_t exposed_ms
     query_bind_key(&query, id);
     query_bind_u64(&query, exposed_ms);
     result = query_run(&query);
-    return result < 0 ? result : tell(store, exposed, id, at_ms, err);
+    return result < 0 ? result : lease_tell(store, exposed, id, at_ms, err);
 }
 
 int store_lease_exposed(struct store *store, const char *id, uint64_t exposed_ms, uint64_t at_ms, struct error *err)

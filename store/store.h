@@ -85,10 +85,13 @@ struct store_lease {
     uint64_t ingress_packets_per_s;
     uint64_t exposed_ms;                /* online_install: how long the guest's network was open; 0 not known yet */
     char accelerator[STORE_WORD_BYTES]; /* "" until chosen */
-    uint64_t ttl_s;                     /* 0: no limit */
+    uint64_t ttl_s;                     /* 0: no limit; of the last renewal once there was one */
+    uint64_t heartbeat_timeout_s;       /* 0: nobody watches */
+    uint64_t deadline_ms;               /* when it ends, by the boot clock of @deadline_boot_id; 0: never */
+    char deadline_boot_id[ID_TEXT_BYTES];
     uint64_t created_ms;
     uint64_t started_ms;                 /* 0: not yet (running since) */
-    uint64_t expires_ms;                 /* 0: never */
+    uint64_t expires_ms;                 /* the deadline as the wall clock stood when it was set; 0: never */
     uint64_t policy_desired;             /* policy generation that should be enforced */
     uint64_t policy_observed;            /* generation that the NAT said it enforces, 0 none */
     char tunnel_state[STORE_WORD_BYTES]; /* waiting | handshaking | established | lost */
@@ -245,6 +248,29 @@ struct store_change {
  * Thread: any
  */
 int store_lease_transition(struct store *store, const char *id, const struct store_change *change, struct error *err);
+
+/** struct store_renewal - A lease's new end; as the fields of struct store_lease. */
+struct store_renewal {
+    uint64_t at_ms;
+    uint64_t ttl_s;
+    uint64_t expires_ms;
+    uint64_t deadline_ms;
+    const char *deadline_boot_id;
+};
+
+/**
+ * store_lease_renew() - Give a lease another end, with `lease.renewed`
+ * Return: 0; -ENOENT; -EALREADY with slug "lease-ended" when it has ended or is stopping
+ * Thread: any
+ */
+int store_lease_renew(struct store *store, const char *id, const struct store_renewal *renewal, struct error *err);
+
+/**
+ * store_lease_expiring() - Tell that a lease ends soon (`lease.expiring`); its row stays as it is
+ * Return: 0; -ENOENT; -EALREADY when it has ended or is stopping
+ * Thread: any
+ */
+int store_lease_expiring(struct store *store, const char *id, uint64_t at_ms, struct error *err);
 
 /** struct store_process - The hypervisor of a lease: who it is, and what it was started with. */
 struct store_process {

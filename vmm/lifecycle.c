@@ -411,8 +411,6 @@ static void end_closed(struct vmm *vmm, struct machine *machine)
 
 void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms)
 {
-    if (machine->state < MACHINE_STOPPING && take_timer(&machine->spec->deadline_ms, now_ms))
-        lifecycle_end(vmm, machine, VMM_END_DEADLINE, MACHINE_STEP_POWERDOWN, "");
     if (take_timer(&machine->start_by_ms, now_ms))
         lifecycle_end(vmm, machine, VMM_END_START_TIMEOUT, MACHINE_STEP_KILL, "the hypervisor did not answer in time");
     if (take_timer(&machine->gone_by_ms, now_ms))
@@ -428,11 +426,7 @@ void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms)
 
 uint64_t lifecycle_next_ms(const struct machine *machine)
 {
-    const uint64_t timers[] = {machine->state < MACHINE_STOPPING ? machine->spec->deadline_ms : 0,
-                               machine->start_by_ms,
-                               machine->gone_by_ms,
-                               machine->watchdog_ms,
-                               machine->step_ms,
+    const uint64_t timers[] = {machine->start_by_ms, machine->gone_by_ms, machine->watchdog_ms, machine->step_ms,
                                machine->state == MACHINE_RUNNING ? machine->tunnel.due_ms : 0};
     uint64_t next = guest_reports_due_ms(&machine->guest_reports);
     for (size_t at = 0; at < sizeof timers / sizeof *timers; at++)

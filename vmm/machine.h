@@ -56,7 +56,7 @@ struct machine_places {
 /**
  * struct machine - One machine
  * @spec:         in locked memory; its secrets are wiped once the seed volume holds them
- * @stop_asked:   guarded by the vmm's lock
+ * @stop_asked, @stop_end: guarded by the vmm's lock; that it shall end, and with what cause
  * @noted_pid:    guarded by the vmm's lock. The process that may become the hypervisor; 0: none yet
  * @preparation:  guarded by the vmm's lock. While it is TAKEN the preparer owns what machine_prepare() fills
  * @cancelled:    set once a preparation has become useless
@@ -85,6 +85,7 @@ struct machine_places {
 struct machine {
     struct vmm_spec *spec;
     bool stop_asked;
+    enum vmm_end stop_end;
     int64_t noted_pid;
     enum machine_preparation preparation;
     _Atomic bool cancelled;

@@ -80,6 +80,7 @@ static void *run_preparer(void *context)
 static void take_orders(struct vmm *vmm)
 {
     bool stop[SUPERVISOR_MACHINES_MAX];
+    enum vmm_end end[SUPERVISOR_MACHINES_MAX];
     int64_t noted[SUPERVISOR_MACHINES_MAX];
     pthread_mutex_lock(&vmm->lock);
     bool closing = vmm->closing;
@@ -88,12 +89,13 @@ static void take_orders(struct vmm *vmm)
     for (size_t at = 0; at < count; at++) {
         vmm->served[at] = vmm->machines[at];
         stop[at] = vmm->machines[at]->stop_asked;
+        end[at] = stop[at] ? vmm->machines[at]->stop_end : VMM_END_SHUTDOWN;
         noted[at] = vmm->machines[at]->noted_pid;
     }
     pthread_mutex_unlock(&vmm->lock);
     for (size_t at = 0; at < count; at++) {
         if (stop[at] || closing)
-            lifecycle_stop(vmm, vmm->served[at], stop[at] ? VMM_END_ASKED : VMM_END_SHUTDOWN);
+            lifecycle_stop(vmm, vmm->served[at], end[at]);
         lifecycle_noted(vmm, vmm->served[at], noted[at]);
     }
 }

@@ -176,23 +176,30 @@ int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
     int rc = admit(vmm, machine, err);
     pthread_mutex_unlock(&vmm->lock);
     if (rc == 0)
-        supervisor_wake(vmm); /* its deadline runs already */
+        supervisor_wake(vmm);
     else
         machine_free(machine);
     return rc;
 }
 
-int vmm_stop(struct vmm *vmm, const struct id *id)
+int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end)
 {
     pthread_mutex_lock(&vmm->lock);
     struct machine *machine = find(vmm, id);
-    if (machine != NULL)
+    if (machine != NULL && !machine->stop_asked) {
         machine->stop_asked = true;
+        machine->stop_end = end;
+    }
     bool known = machine != NULL || strcmp(vmm->told.text, id->text) == 0;
     pthread_mutex_unlock(&vmm->lock);
     if (machine != NULL)
         supervisor_wake(vmm);
     return known ? 0 : -ENOENT;
+}
+
+int vmm_stop(struct vmm *vmm, const struct id *id)
+{
+    return vmm_stop_for(vmm, id, VMM_END_ASKED);
 }
 
 void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid)
@@ -271,6 +278,8 @@ const char *vmm_end_name(enum vmm_end end)
         return "tunnel_timeout";
     case VMM_END_TUNNEL_LOST:
         return "tunnel_lost";
+    case VMM_END_HEARTBEAT_LOST:
+        return "heartbeat_lost";
     }
     return "unknown";
 }

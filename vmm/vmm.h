@@ -70,13 +70,12 @@ struct vmm_spec {
     char ssh_user[VMM_USER_BYTES];
     size_t ssh_key_count;
     char ssh_keys[VMM_SSH_KEYS_MAX][VMM_SSH_KEY_BYTES]; /* "type base64", no comment */
-    uint64_t deadline_ms;                               /* monotonic; the machine ends with VMM_END_DEADLINE; 0: none */
 };
 
 /** enum vmm_end - Why a machine ended. */
 enum vmm_end {
     VMM_END_ASKED,    /* vmm_stop() */
-    VMM_END_DEADLINE, /* spec.deadline_ms passed */
+    VMM_END_DEADLINE, /* vmm_stop_for(): its time is over */
     VMM_END_SHUTDOWN, /* vmm_close() */
     VMM_END_GUEST_SHUTDOWN,
     VMM_END_GUEST_CRASH, /* the guest kernel panicked or reset */
@@ -88,6 +87,7 @@ enum vmm_end {
     VMM_END_POLICY_VIOLATION, /* the event's @violation is the one */
     VMM_END_TUNNEL_TIMEOUT,
     VMM_END_TUNNEL_LOST,
+    VMM_END_HEARTBEAT_LOST, /* vmm_stop_for(): whoever asked for it is gone */
 };
 
 enum vmm_event_kind {
@@ -189,6 +189,12 @@ int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err);
 /** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; -ENOENT when there is no such machine: if
  *  there was one its VMM_EVENT_ENDED has been told. Thread: any */
 int vmm_stop(struct vmm *vmm, const struct id *id);
+
+/**
+ * vmm_stop_for() - As vmm_stop(), with another cause than VMM_END_ASKED
+ * @end: VMM_END_DEADLINE or VMM_END_HEARTBEAT_LOST; the first order given is the one that is told
+ */
+int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end);
 
 /**
  * vmm_spawn_noted() - The process of a VMM_EVENT_SPAWNED is written down: it may become the hypervisor now

@@ -20,13 +20,14 @@ static int parse(const char *text, struct config *config, struct error *err)
 static void every_key_of_the_file_is_taken(void **state)
 {
     (void)state;
-    const char *text = "{\"network\":{\"mode\":\"conntrack\",\"samplingRate\":0.5,\"allowModeOverride\":true,"
-                       "\"allowPrivateEndpoints\":true,\"allowOnlineInstall\":true},"
-                       "\"tunnel\":{\"timeoutS\":0,\"lostS\":86400},\"listen\":{\"tcp\":\"[::1]:0\"},"
-                       "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\",\"packages\":\"/p\"},"
-                       "\"hypervisor\":{\"qemu\":\"qemu\",\"kvmDevice\":\"/dev/kvm\",\"bootWatchdogMs\":100,"
-                       "\"startTimeoutMs\":200,\"powerdownMs\":0},"
-                       "\"capacity\":{\"leases\":1,\"vcpus\":2,\"memoryMib\":3,\"diskMib\":0}}";
+    const char *text =
+        "{\"network\":{\"mode\":\"conntrack\",\"samplingRate\":0.5,\"allowModeOverride\":true,"
+        "\"allowPrivateEndpoints\":true,\"allowOnlineInstall\":true},"
+        "\"tunnel\":{\"timeoutS\":0,\"lostS\":86400},\"lease\":{\"expiringLeadS\":5},\"listen\":{\"tcp\":\"[::1]:0\"},"
+        "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\",\"packages\":\"/p\"},"
+        "\"hypervisor\":{\"qemu\":\"qemu\",\"kvmDevice\":\"/dev/kvm\",\"bootWatchdogMs\":100,"
+        "\"startTimeoutMs\":200,\"powerdownMs\":0},"
+        "\"capacity\":{\"leases\":1,\"vcpus\":2,\"memoryMib\":3,\"diskMib\":0}}";
     struct config config;
     struct error err = {0};
     assert_int_equal(parse(text, &config, &err), 0);
@@ -37,6 +38,7 @@ static void every_key_of_the_file_is_taken(void **state)
     assert_true(config.network.allow_online_install);
     assert_int_equal(config.tunnel.timeout_s, 0);
     assert_int_equal(config.tunnel.lost_s, 86400);
+    assert_int_equal(config.lease.expiring_lead_s, 5);
     assert_string_equal(config.paths.packages, "/p");
     assert_true(config.listen.tcp_enabled);
     assert_true(config.listen.tcp.ipv6);

@@ -61,7 +61,7 @@ static void begin(struct world *world, struct store_fixture *fixture)
     fprintf(file, manifest, 0, 0);
     assert_int_equal(fclose(file), 0);
     probed = 0;
-    lease_service_init(&world->service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&world->service, fixture->store, NULL, &capacity, NULL), 0);
     direct_check_init(&world->direct, probe);
     world->api = (struct api){
         .config = &world->config, .store = fixture->store, .service = &world->service, .direct = &world->direct};

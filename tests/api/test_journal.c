@@ -36,7 +36,7 @@ static void begin(struct world *world, struct store_fixture *fixture)
     const struct store_resources capacity = fixture_capacity(8);
     struct error err = {0};
     *world = (struct world){.fixture = fixture};
-    lease_service_init(&world->service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&world->service, fixture->store, NULL, &capacity, NULL), 0);
     assert_works(journal_start(&world->service, &world->journal, &err), err);
     assert_int_equal(sqlite3_open(fixture->path, &world->other), SQLITE_OK);
     sqlite3_busy_timeout(world->other, PATIENCE_MS);

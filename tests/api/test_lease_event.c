@@ -72,6 +72,7 @@ static void every_end_has_its_reason_and_who_began_it(void **state)
         {VMM_END_POLICY_VIOLATION, LEASE_POLICY_VIOLATION, "filter"},
         {VMM_END_TUNNEL_TIMEOUT, LEASE_TUNNEL_TIMEOUT, "provider"},
         {VMM_END_TUNNEL_LOST, LEASE_TUNNEL_LOST, "provider"},
+        {VMM_END_HEARTBEAT_LOST, LEASE_HEARTBEAT_LOST, "provider"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const char *by = NULL;
@@ -104,7 +105,7 @@ static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
     struct lease_service service;
     struct store_lease lease;
     struct error err = {0};
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     char digest[65];
     memset(digest, 'a', 64);
     digest[64] = '\0';
@@ -162,7 +163,7 @@ static void a_violation_that_ends_the_machine_is_linked_to_the_end(void **state)
     struct store_lease lease;
     struct store_violation row;
     struct error err = {0};
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     const struct nat_violation other = {.serial = 1, .reason = NAT_REASON_VLAN, .count = 1, .ethertype = 0x8100};
     const struct nat_violation last = {.serial = 2,
                                        .reason = NAT_REASON_DESTINATION_NOT_ALLOWED,
@@ -205,7 +206,7 @@ static void a_report_of_the_end_that_comes_alone_still_makes_the_violation(void 
     struct lease_service service;
     struct store_lease lease;
     struct error err = {0};
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     const struct nat_violation last = {
         .serial = 2, .reason = NAT_REASON_IPV6, .mode = NAT_MODE_CONNTRACK, .terminated = true, .count = 1};
     const struct vmm_event ended = {.kind = VMM_EVENT_ENDED, .end = VMM_END_POLICY_VIOLATION, .violation = &last};
@@ -223,7 +224,7 @@ static void what_a_guest_reports_becomes_a_violation_of_its_own_kind(void **stat
     const struct id id = fixture_reserve(fixture, 1);
     const struct store_resources capacity = fixture_capacity(4);
     struct lease_service service;
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, NULL), 0);
     struct vmm_guest_report report = {.serial = VMM_GUEST_SERIAL_FIRST,
                                       .count = 1,
                                       .ip_protocol = 6,
@@ -260,7 +261,7 @@ static void a_lost_tunnel_and_an_exposed_window_are_written(void **state)
     struct lease_service service;
     struct store_lease lease;
     struct error err = {0};
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     const struct vmm_event steps[] = {
         {.kind = VMM_EVENT_EXPOSED, .exposed_ms = 30123},
         {.kind = VMM_EVENT_TUNNEL, .tunnel = NAT_TUNNEL_ESTABLISHED},

@@ -226,7 +226,10 @@ static void hostile_values_are_refused_at_their_pointer(void **state)
         {"/labels/-a", "\"x\"", NULL},
         {"/labels/a", "\"x y\"", NULL},
         {"/labels/a", "7", NULL},
-        {"/heartbeat_timeout_s", "5", NULL},
+        {"/heartbeat_timeout_s", "0", NULL},
+        {"/heartbeat_timeout_s", "86401", NULL},
+        {"/heartbeat_timeout_s", "1.5", NULL},
+        {"/heartbeat_s", "5", NULL},
         {"/on_violation", "\"ignore\"", NULL},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {

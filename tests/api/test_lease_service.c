@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "api/journal.h"
+#include "base/clock.h"
 #include "tests/cmocka.h"
 #include "tests/store/store_fixture.h"
 #include "tests/vmm/fake_qemu.h"
@@ -77,7 +78,7 @@ static void a_lease_lives_from_request_to_release(void **state)
     use_store(fixture);
     fixture_init(&world, program);
     fixture_spec(&world, "obedient", &unused); /* makes the image */
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_works(lease_service_init(&service, fixture->store, NULL, &capacity, &err), err);
     assert_works(journal_start(&service, &journal, &err), err);
     world.config.on_event = journal_event;
     world.config.context = journal;
@@ -131,7 +132,7 @@ static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
     use_store(fixture);
     fixture_init(&world, program);
     fixture_spec(&world, "obedient", &unused);
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     service.tunnel_timeout_ms = 300;
     assert_works(journal_start(&service, &journal, &err), err);
     world.config.on_event = journal_event;
@@ -152,6 +153,121 @@ static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
     lease_service_done(&service);
 }
 
+/* A service over a fake hypervisor, from open_world() to close_world(). */
+struct service_world {
+    struct vmm_fixture world;
+    struct journal *journal;
+    struct lease_service service;
+};
+
+static void open_world(const struct store_fixture *fixture, struct service_world *it)
+{
+    struct vmm_spec unused;
+    struct store_resources capacity = fixture_capacity(4);
+    struct error err = {0};
+    use_store(fixture);
+    fixture_init(&it->world, program);
+    fixture_spec(&it->world, "obedient", &unused); /* makes the image */
+    assert_works(lease_service_init(&it->service, fixture->store, NULL, &capacity, &err), err);
+    assert_works(journal_start(&it->service, &it->journal, &err), err);
+    it->world.config.on_event = journal_event;
+    it->world.config.context = it->journal;
+    fixture_open(&it->world);
+    lease_service_attach(&it->service, it->world.vmm);
+}
+
+static void close_world(struct service_world *it)
+{
+    it->world.vmm = lease_service_detach(&it->service);
+    fixture_done(&it->world);
+    journal_stop(it->journal);
+    lease_service_done(&it->service);
+}
+
+static void a_lease_is_warned_of_its_end_and_ends(void **state)
+{
+    const struct store_fixture *fixture = *state;
+    static struct service_world it;
+    struct lease_request request = request_for("obedient");
+    struct store_lease lease;
+    struct error err = {0};
+    open_world(fixture, &it);
+    request.ttl_s = 2;
+    assert_works(lease_service_create(&it.service, &request, &lease, &err), err);
+    assert_int_equal(lease.expires_ms - lease.created_ms, 2000);
+    assert_true(lease.deadline_ms > clock_boot_ms());
+    assert_string_equal(lease.deadline_boot_id, it.service.boot_id);
+    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
+    assert_int_equal(lease.reason, LEASE_EXPIRED);
+    assert_string_equal(lease.initiated_by, "provider");
+    close_world(&it);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'lease.expiring'"), 1);
+    assert_int_equal(fixture_number(fixture, "SELECT min(sequence) FROM events WHERE type = 'lease.expiring'") <
+                         fixture_number(fixture, "SELECT min(sequence) FROM events WHERE type = 'lease.terminated'"),
+                     1);
+}
+
+static void a_renewed_lease_ends_when_the_renewal_says(void **state)
+{
+    const struct store_fixture *fixture = *state;
+    static struct service_world it;
+    struct lease_request request = request_for("obedient");
+    struct store_lease lease;
+    struct error err = {0};
+    open_world(fixture, &it);
+    request.ttl_s = 2;
+    assert_works(lease_service_create(&it.service, &request, &lease, &err), err);
+    assert_works(lease_service_renew(&it.service, &lease.id, 3600, &lease, &err), err);
+    assert_int_equal(lease.ttl_s, 3600);
+    usleep(2500000);
+    assert_works(store_lease_get(fixture->store, lease.id.text, &lease, &err), err);
+    assert_int_equal(lease.reason, LEASE_REASON_NONE);
+    /* Sooner, too. */
+    assert_works(lease_service_renew(&it.service, &lease.id, 1, &lease, &err), err);
+    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
+    assert_int_equal(lease.reason, LEASE_EXPIRED);
+    struct id id = lease.id;
+    assert_int_equal(lease_service_renew(&it.service, &id, 60, &lease, &err), -EALREADY);
+    assert_string_equal(err.slug, "lease-ended");
+    id = fixture_lease(1).id;
+    assert_int_equal(lease_service_renew(&it.service, &id, 60, &lease, &err), -ENOENT);
+    close_world(&it);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'lease.renewed'"), 2);
+}
+
+static void a_lease_lives_as_long_as_its_heart_beats(void **state)
+{
+    const struct store_fixture *fixture = *state;
+    static struct service_world it;
+    struct lease_request request = request_for("obedient");
+    struct store_lease lease;
+    struct store_lease calm;
+    struct error err = {0};
+    open_world(fixture, &it);
+    request.heartbeat_timeout_s = 2;
+    request.ttl_s = 0;
+    assert_works(lease_service_create(&it.service, &request, &lease, &err), err);
+    for (int beat = 0; beat < 6; beat++) {
+        assert_works(lease_service_heartbeat(&it.service, &lease.id, &err), err);
+        usleep(500000);
+    }
+    assert_works(store_lease_get(fixture->store, lease.id.text, &lease, &err), err);
+    assert_int_equal(lease.reason, LEASE_REASON_NONE);
+    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
+    assert_int_equal(lease.reason, LEASE_HEARTBEAT_LOST);
+    assert_string_equal(lease.initiated_by, "provider");
+    assert_int_equal(lease_service_heartbeat(&it.service, &lease.id, &err), -EALREADY);
+    assert_string_equal(err.slug, "lease-ended");
+
+    request.heartbeat_timeout_s = 0;
+    assert_works(lease_service_create(&it.service, &request, &calm, &err), err);
+    assert_int_equal(lease_service_heartbeat(&it.service, &calm.id, &err), -ENODATA);
+    assert_string_equal(err.slug, "heartbeat-not-watched");
+    struct id unknown = fixture_lease(1).id;
+    assert_int_equal(lease_service_heartbeat(&it.service, &unknown, &err), -ENOENT);
+    close_world(&it);
+}
+
 static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
 {
     const struct store_fixture *fixture = *state;
@@ -169,7 +285,7 @@ static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
     assert_non_null(kernel);
     fputs("changed", kernel);
     fclose(kernel);
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_works(lease_service_init(&service, fixture->store, NULL, &capacity, &err), err);
     assert_works(journal_start(&service, &journal, &err), err);
     world.config.on_event = journal_event;
     world.config.context = journal;
@@ -195,7 +311,7 @@ static void without_machines_nothing_is_reserved(void **state)
     struct lease_service service;
     struct store_resources capacity = fixture_capacity(4);
     struct error err = {0};
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     struct lease_request request = request_for("any");
     struct store_lease lease;
     struct vmm_accel accel;
@@ -212,10 +328,15 @@ static void what_an_earlier_daemon_left_is_ended_at_start(void **state)
     struct lease_service service;
     struct store_resources capacity = fixture_capacity(4);
     struct error err = {0};
-    /* More than one page of them. */
-    for (unsigned n = 1; n <= 70; n++)
-        fixture_reserve(fixture, n);
-    lease_service_init(&service, fixture->store, NULL, &capacity);
+    /* More than one page of them, none of which would have ended by itself. */
+    const struct store_resources room = fixture_capacity(70);
+    for (unsigned n = 1; n <= 70; n++) {
+        struct store_lease endless = fixture_lease(n);
+        endless.ttl_s = 0;
+        endless.expires_ms = 0;
+        assert_works(store_lease_reserve(fixture->store, &endless, &room, &err), err);
+    }
+    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
     assert_works(lease_service_recover(&service, &err), err);
     struct store_resources used;
     assert_works(store_capacity_used(fixture->store, &used, &err), err);
@@ -226,6 +347,43 @@ static void what_an_earlier_daemon_left_is_ended_at_start(void **state)
     assert_string_equal(lease.initiated_by, "provider");
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'recovery.failed'"), 70);
     assert_works(lease_service_recover(&service, &err), err); /* nothing is left to do */
+    lease_service_done(&service);
+}
+
+static void what_expired_while_no_daemon_was_there_has_expired(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct lease_service service;
+    struct store_resources capacity = fixture_capacity(4);
+    struct error err = {0};
+    struct store_lease lease;
+    assert_works(lease_service_init(&service, fixture->store, NULL, &capacity, &err), err);
+    /* By the clock of this boot, whatever the wall clock says; by the wall clock after another boot. */
+    const struct {
+        const char *boot_id;
+        uint64_t deadline_ms;
+        uint64_t expires_ms;
+        enum lease_reason reason;
+    } rows[] = {
+        {service.boot_id, 1, clock_wall_ms() + 3600000, LEASE_EXPIRED},
+        {service.boot_id, clock_boot_ms() + 3600000, 1, LEASE_RECOVERY_FAILED},
+        {"11111111-1111-4111-8111-111111111111", clock_boot_ms() + 3600000, 1, LEASE_EXPIRED},
+        {"11111111-1111-4111-8111-111111111111", 1, clock_wall_ms() + 3600000, LEASE_RECOVERY_FAILED},
+    };
+    enum { ROWS = sizeof rows / sizeof rows[0] };
+    capacity = fixture_capacity(ROWS);
+    for (unsigned n = 0; n < ROWS; n++) {
+        lease = fixture_lease(n);
+        snprintf(lease.deadline_boot_id, sizeof lease.deadline_boot_id, "%s", rows[n].boot_id);
+        lease.deadline_ms = rows[n].deadline_ms;
+        lease.expires_ms = rows[n].expires_ms;
+        assert_works(store_lease_reserve(fixture->store, &lease, &capacity, &err), err);
+    }
+    assert_works(lease_service_recover(&service, &err), err);
+    for (unsigned n = 0; n < ROWS; n++) {
+        assert_works(store_lease_get(fixture->store, fixture_lease(n).id.text, &lease, &err), err);
+        assert_int_equal(lease.reason, rows[n].reason);
+    }
     lease_service_done(&service);
 }
 
@@ -240,6 +398,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         STORED(a_lease_lives_from_request_to_release),
         STORED(a_lease_whose_tunnel_never_comes_up_is_ended),
+        STORED(a_lease_is_warned_of_its_end_and_ends),
+        STORED(a_renewed_lease_ends_when_the_renewal_says),
+        STORED(a_lease_lives_as_long_as_its_heart_beats),
+        STORED(what_expired_while_no_daemon_was_there_has_expired),
         STORED(an_image_that_was_changed_ends_its_lease_with_an_event),
         STORED(without_machines_nothing_is_reserved),
         STORED(what_an_earlier_daemon_left_is_ended_at_start),

@@ -86,6 +86,9 @@ struct store_lease fixture_lease(unsigned n)
         .ttl_s = 3600,
         .created_ms = UINT64_C(1700000000000) + n,
         .expires_ms = UINT64_C(1700003600000) + n,
+        .heartbeat_timeout_s = 30,
+        .deadline_ms = UINT64_C(7200000) + n,
+        .deadline_boot_id = "9d1f0a3c-5b6e-4c7d-8e9f-0a1b2c3d4e5f",
         .policy_desired = 1,
         .boot_isolation = "prebuilt",
         .on_violation = "drop",
@@ -176,6 +179,9 @@ void fixture_assert_same_lease(const struct store_lease *a, const struct store_l
     assert_int_equal(a->exposed_ms, b->exposed_ms);
     assert_string_equal(a->accelerator, b->accelerator);
     assert_int_equal(a->ttl_s, b->ttl_s);
+    assert_int_equal(a->heartbeat_timeout_s, b->heartbeat_timeout_s);
+    assert_int_equal(a->deadline_ms, b->deadline_ms);
+    assert_string_equal(a->deadline_boot_id, b->deadline_boot_id);
     assert_int_equal(a->created_ms, b->created_ms);
     assert_int_equal(a->started_ms, b->started_ms);
     assert_int_equal(a->expires_ms, b->expires_ms);

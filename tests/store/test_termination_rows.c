@@ -157,6 +157,13 @@ static void an_empty_console_is_there_and_no_console_is_not(void **state)
 }
 
 /* The promise holds against any statement, not only against ours. */
+/* The columns of the first schema; those that came later have defaults. */
+#define COPIED_COLUMNS                                                                                                 \
+    "state_detail, image, image_digest, vcpus, memory_mib, disk_mib, mode, guest_mac, guest_ip, ssh_user, labels,"     \
+    " accelerator, ttl_s, created_ms, started_ms, expires_ms, policy_desired, policy_observed, pid, pid_start_ticks,"  \
+    " boot_id"
+#define FIRST_COLUMNS "id, generation, state, " COPIED_COLUMNS
+
 static void the_schema_itself_guards_what_is_final(void **state)
 {
     struct store_fixture *fixture = *state;
@@ -172,11 +179,8 @@ static void the_schema_itself_guards_what_is_final(void **state)
         "DELETE FROM leases WHERE state = 'pending'",
         "UPDATE leases SET state = 'terminated', generation = generation + 1 WHERE state = 'pending'",
         "UPDATE leases SET image = 'other' WHERE state = 'pending'",
-        ("INSERT INTO leases SELECT NULL, substr(id, 1, 35) || 'f', 1, 'running', '', image, image_digest, vcpus,"
-         " memory_mib, disk_mib, mode, guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms,"
-         " started_ms, expires_ms, policy_desired, policy_observed, pid, pid_start_ticks, boot_id, 0, 'prebuilt', "
-         "'drop', 0,"
-         " 0, 0, 0, 0, 0 FROM leases LIMIT 1"),
+        "INSERT INTO leases (" FIRST_COLUMNS ") SELECT substr(id, 1, 35) || 'f', 1, 'running', " COPIED_COLUMNS
+        " FROM leases LIMIT 1",
     };
     struct store_end end = fixture_end();
     end.console = (const uint8_t *)"c";
@@ -198,9 +202,7 @@ static void add_ended_leases(struct store_fixture *fixture, int count)
              "BEGIN;"
              "CREATE TEMP TABLE copies AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
              " SELECT printf('%%036d', i) AS id FROM n;"
-             "INSERT INTO leases SELECT NULL, copies.id, 1, 'pending', '', image, image_digest, vcpus, memory_mib,"
-             " disk_mib, mode, guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms,"
-             " expires_ms, policy_desired, 0, pid, pid_start_ticks, boot_id, 0, 'prebuilt', 'drop', 0, 0, 0, 0, 0, 0"
+             "INSERT INTO leases (" FIRST_COLUMNS ") SELECT copies.id, 1, 'pending', " COPIED_COLUMNS
              " FROM copies, leases WHERE number = 1;"
              "INSERT INTO peers SELECT NULL, copies.id, public_key, endpoint, tunnel_ip, vm_public_key, vm_tunnel_ip,"
              " tunnel_state, 0, 0 FROM copies, peers WHERE number = 1;"

@@ -351,13 +351,13 @@ static void timers_that_do_not_run_are_no_time(void **state)
 {
     (void)state;
     assert_true(lifecycle_next_ms(machine) == UINT64_MAX);
-    machine->spec->deadline_ms = 70;
-    machine->start_by_ms = 90;
+    machine->start_by_ms = 70;
+    machine->gone_by_ms = 90;
     assert_int_equal(lifecycle_next_ms(machine), 70);
     lifecycle_tick(&vmm, machine, 69);
     assert_int_equal(machine->state, MACHINE_RUNNING);
     lifecycle_tick(&vmm, machine, 70);
-    assert_int_equal(machine->end, VMM_END_DEADLINE);
+    assert_int_equal(machine->end, VMM_END_START_TIMEOUT);
     assert_int_equal(machine->step, MACHINE_STEP_KILL); /* there is no QMP to ask on */
 }
 

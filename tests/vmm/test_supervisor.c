@@ -304,15 +304,17 @@ static void a_policy_that_cannot_be_enforced_ends_the_machine(void **state)
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_RUNNING), 0);
 }
 
-static void a_machine_past_its_deadline_ends(void **state)
+static void a_stop_tells_the_cause_that_was_given_first(void **state)
 {
     (void)state;
-    struct vmm_spec spec;
+    const enum vmm_end ends[] = {VMM_END_DEADLINE, VMM_END_HEARTBEAT_LOST};
     fixture_open(&world);
-    fixture_spec(&world, "obedient", &spec);
-    spec.deadline_ms = clock_monotonic_ms() + 200;
-    assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
-    fixture_await_end(&world, &spec.id, VMM_END_DEADLINE);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        struct id id = fixture_start(&world, "obedient");
+        vmm_stop_for(world.vmm, &id, ends[i]);
+        vmm_stop(world.vmm, &id);
+        fixture_await_end(&world, &id, ends[i]);
+    }
 }
 
 static void a_stop_right_after_the_start_works_at_any_instant(void **state)
@@ -479,7 +481,7 @@ int main(int argc, char **argv)
         WHOLE(an_image_that_is_not_there_is_rejected),
         WHOLE(an_image_that_was_changed_is_rejected),
         WHOLE(a_policy_that_cannot_be_enforced_ends_the_machine),
-        WHOLE(a_machine_past_its_deadline_ends),
+        WHOLE(a_stop_tells_the_cause_that_was_given_first),
         WHOLE(a_stop_right_after_the_start_works_at_any_instant),
         WHOLE(machines_do_not_disturb_each_other),
         WHOLE(closing_ends_all_that_is_there),

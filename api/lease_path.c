@@ -1,0 +1,34 @@
+#include "api/lease_path.h"
+
+#include <string.h>
+
+#include "api/encode.h"
+#include "api/etag.h"
+#include "api/problem.h"
+
+bool lease_path_id(const struct request *request, struct response *response, struct id *ret_id)
+{
+    const char *text = request->parameters[0];
+    if (id_parse(text, strlen(text), ret_id))
+        return true;
+    problem_respond(response, request, PROBLEM_LEASE_NOT_FOUND, "A lease's id is a UUID in lower case.");
+    return false;
+}
+
+bool lease_path_lease(struct api *api, const struct request *request, struct response *response, struct id *ret_id,
+                      struct store_lease *ret_lease)
+{
+    struct error err = {0};
+    if (!lease_path_id(request, response, ret_id))
+        return false;
+    if (store_lease_get(api->store, ret_id->text, ret_lease, &err) == 0)
+        return true;
+    problem_respond_error(response, request, &err, ret_id->text, api->log);
+    return false;
+}
+
+void lease_respond(struct response *response, unsigned status, const struct store_lease *lease)
+{
+    response_json(response, status, encode_lease(lease));
+    etag_header(response, lease->generation);
+}

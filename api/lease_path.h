@@ -1,0 +1,25 @@
+/* The lease that a path /v1/leases/{id}... names. */
+#ifndef API_LEASE_PATH_H
+#define API_LEASE_PATH_H
+
+#include <stdbool.h>
+
+#include "api/api.h"
+#include "api/request.h"
+#include "api/response.h"
+
+/**
+ * lease_path_id() - The {id} of the path
+ * Return: true; false when the response says that an id of this form names no lease
+ * Thread: the exchange's
+ */
+bool lease_path_id(const struct request *request, struct response *response, struct id *ret_id);
+
+/** lease_path_lease() - The id and the row. Return: true; false when the response says why not. Thread: the exchange's */
+bool lease_path_lease(struct api *api, const struct request *request, struct response *response, struct id *ret_id,
+                      struct store_lease *ret_lease);
+
+/** lease_respond() - Answer with a lease and its ETag. Thread: the exchange's */
+void lease_respond(struct response *response, unsigned status, const struct store_lease *lease);
+
+#endif
