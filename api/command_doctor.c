@@ -23,7 +23,6 @@
 #include "api/doctor.h"
 #include "api/machines.h"
 #include "api/options.h"
-#include "api/packages.h"
 #include "base/clock.h"
 #include "base/scope.h"
 #include "vmm/vmm.h"
@@ -234,7 +233,7 @@ static void check_packages(struct doctor_report *report, const struct config *co
     struct error err = {0};
     if (config->paths.packages[0] == '\0')
         return;
-    if (packages_check(config->paths.packages, &err) < 0)
+    if (vmm_packages_check(config->paths.packages, &err) < 0)
         doctor_find(report, &broken, "%s: %s", config->paths.packages, err.message);
     else
         doctor_ok(report, "packages", "%s", config->paths.packages);

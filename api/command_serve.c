@@ -39,6 +39,7 @@ enum {
 struct daemon {
     const struct config *config;
     struct log log;
+    atomic_ulong log_dropped;
     struct notify notify;
     struct token token;
     struct store *store;

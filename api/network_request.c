@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "api/packages.h"
-
 enum { WORD_BYTES = 32 }; /* longer than any word of ours */
 
 static const char *const boot_names[] = {
@@ -58,7 +56,7 @@ static void check_packages(const struct decode_node *node, const struct network_
     struct error err = {0};
     if (offer->packages_dir == NULL || offer->packages_dir[0] == '\0')
         decode_fault(node, "packages-unusable", "needs paths.packages in the provider's configuration");
-    else if (packages_check(offer->packages_dir, &err) < 0)
+    else if (vmm_packages_check(offer->packages_dir, &err) < 0)
         decode_fault(node, "packages-unusable", "cannot be had from paths.packages: %.120s", err.message);
 }
 

@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,6 +24,32 @@ static const char *level_name(enum log_level level)
     return "unknown";
 }
 
+/* Whether a write would not wait. Between this and the write another process may fill the pipe, which is one line's wait. */
+static bool has_room(int fd)
+{
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    return poll(&room, 1, 0) > 0;
+}
+
+static void put(int fd, const char *line, size_t length)
+{
+    /* A log that cannot be written must not stop the work; there is nowhere left to say so. */
+    ssize_t written = write(fd, line, length);
+    (void)written;
+}
+
+/* Return: whether there was room for it. */
+static bool put_dropped(const struct log *log, const char *when)
+{
+    unsigned long dropped = log->dropped == NULL ? 0 : atomic_exchange(log->dropped, 0);
+    if (dropped == 0)
+        return true;
+    char line[LOG_LINE_BYTES];
+    int length = snprintf(line, sizeof line, "time=%s level=warning event=log.dropped lines=%lu\n", when, dropped);
+    put(log->fd, line, (size_t)length);
+    return has_room(log->fd);
+}
+
 void log_line(const struct log *log, enum log_level level, const char *event, const char *format, ...)
 {
     if (log == NULL || level < log->least)
@@ -43,9 +70,10 @@ void log_line(const struct log *log, enum log_level level, const char *event, co
         return;
     used = (size_t)body < sizeof line - used ? used + (size_t)body : sizeof line - 1;
     line[used] = '\n';
-    /* A log that cannot be written must not stop the work; there is nowhere left to say so. */
-    ssize_t written = write(log->fd, line, used + 1);
-    (void)written;
+    if (has_room(log->fd) && put_dropped(log, when))
+        put(log->fd, line, used + 1);
+    else if (log->dropped != NULL)
+        atomic_fetch_add(log->dropped, 1);
 }
 
 const char *log_escape(const char *text, size_t length, char *ret_text, size_t capacity)

@@ -2,6 +2,7 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
@@ -15,11 +16,15 @@ enum log_limits {
  * @fd:    not owned
  * @least: lines below this level are left out
  *
+ * A pipe or socket that is full takes no line: the line is dropped, counted, and said so with the next one that fits,
+ * because a reader that has stopped must not stop the work.
+ *
  * Owner: main(); everybody else has a const pointer.
  */
 struct log {
     int fd;
     enum log_level least;
+    atomic_ulong *dropped; /* lines that a full pipe did not take and that were not told of yet; NULL: not counted */
 };
 
 /**

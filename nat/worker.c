@@ -39,10 +39,13 @@ static void observe_tunnel(struct worker *worker, enum wireguard_side from, cons
     enum wireguard_message message = wireguard_classify(payload, length);
     if (from == WIREGUARD_CONSUMER && (message == WIREGUARD_RESPONSE || message == WIREGUARD_INITIATION))
         worker->answered = true;
+    uint64_t told_ms = counter_get(&worker->counters->tunnel_last_handshake_ms);
     bool changed = wireguard_observe(tunnel, from, message, now_ms);
+    bool renewed = tunnel->last_handshake_ms >= told_ms + WORKER_HANDSHAKE_GAP_MS;
+    if (!changed && !renewed)
+        return;
     counter_set(&worker->counters->tunnel_last_handshake_ms, tunnel->last_handshake_ms);
-    if (changed)
-        tell_tunnel(worker, now_ms);
+    tell_tunnel(worker, now_ms);
 }
 
 /* Whether a packet of @bytes may pass two buckets; takes from both or from none. */

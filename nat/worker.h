@@ -25,7 +25,9 @@
 
 enum worker_limits {
     WORKER_UNANSWERED_BURST = 20, /* a handshake and its repetitions for 90 s (WireGuard's REKEY_ATTEMPT_TIME), then */
-    WORKER_UNANSWERED_PER_S = 1,  /* so few that nobody is flooded in our name */
+    WORKER_HANDSHAKE_GAP_MS =
+        1000, /* keys are renewed every two minutes; who does it more often is not told of each time */
+    WORKER_UNANSWERED_PER_S = 1, /* so few that nobody is flooded in our name */
 };
 
 /** struct worker_run - Payloads of one flow that go out together; they lie in the batch of frames. */

@@ -69,6 +69,20 @@ static int mismatch(const char *file, struct error *err)
 
 /* ---- opening ---- */
 
+/* Who may write to the folder may put another manifest there, and with it any image. */
+static bool others_may_write(int folder)
+{
+    struct stat found;
+    return fstat(folder, &found) != 0 || (found.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+}
+
+static int unsafe(const char *path, struct error *err)
+{
+    error_set(err, -EPERM, "the image folder %.200s can be written to by others: `chmod go-w` it", path);
+    error_tag(err, "image-manifest-invalid", NULL);
+    return -EPERM;
+}
+
 static int open_folder(const char *image_dir, const char *name, int *ret_fd, struct error *err)
 {
     if (!vmm_image_name_valid(name))
@@ -79,8 +93,13 @@ static int open_folder(const char *image_dir, const char *name, int *ret_fd, str
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return not_found(name, strerror(errno), err);
-    *ret_fd = fd;
-    return 0;
+    bool shared = others_may_write(folder);
+    if (!shared && !others_may_write(fd)) {
+        *ret_fd = fd;
+        return 0;
+    }
+    close(fd);
+    return unsafe(shared ? image_dir : name, err);
 }
 
 /* Return: a descriptor of a regular file, or a negative errno. O_NONBLOCK: a FIFO must not hold us. */

@@ -15,6 +15,7 @@
 
 #include "base/scope.h"
 #include "vmm/command.h"
+#include "vmm/deb_files.h"
 #include "vmm/machine.h"
 #include "vmm/own_addresses.h"
 #include "vmm/supervisor.h"
@@ -91,6 +92,22 @@ static void remove_stale(int machines_fd)
     closedir(folder);
 }
 
+/* A disk has a name for the moment between its making and its opening; a daemon that was killed then has left it. */
+static void remove_stale_disks(const char *disk_dir)
+{
+    DIR *folder = opendir(disk_dir);
+    if (folder == NULL)
+        return;
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        struct id id;
+        const char *dot = strchr(entry->d_name, '.');
+        bool disk = dot != NULL && (strcmp(dot, ".disk") == 0 || strcmp(dot, ".overlay") == 0);
+        if (disk && id_parse(entry->d_name, (size_t)(dot - entry->d_name), &id))
+            (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    }
+    closedir(folder);
+}
+
 static int open_places(struct vmm *vmm, struct error *err)
 {
     int rc = open_own_folder(vmm->places.runtime_dir, &vmm->runtime_fd, err);
@@ -105,6 +122,8 @@ static int open_places(struct vmm *vmm, struct error *err)
     if (rc == 0)
         remove_stale(vmm->places.machines_fd);
     (void)mkdir(vmm->places.disk_dir, S_IRWXU); /* there already, or the first disk says what is wrong */
+    if (rc == 0)
+        remove_stale_disks(vmm->places.disk_dir);
     return rc;
 }
 
@@ -287,4 +306,13 @@ const char *vmm_end_name(enum vmm_end end)
 int vmm_own_addresses(uint32_t *ret_ips, size_t capacity, size_t *ret_count, struct error *err)
 {
     return own_addresses_read(ret_ips, capacity, ret_count, err);
+}
+
+int vmm_packages_check(const char *dir, struct error *err)
+{
+    struct deb_files files;
+    int rc = deb_files_open(dir, &files, err);
+    if (rc == 0)
+        deb_files_close(&files);
+    return rc;
 }

@@ -266,7 +266,8 @@ bool vmm_image_name_valid(const char *name);
 
 /**
  * vmm_image_load() - Read and check one manifest
- * Return: 0; -ENOENT with slug "image-not-found"; -EINVAL with slug "image-manifest-invalid" and the key in field
+ * Return: 0; -ENOENT with slug "image-not-found"; -EINVAL with slug "image-manifest-invalid" and the key in field; -EPERM
+ *         with that slug for a folder that others may write to
  * Thread: any
  */
 int vmm_image_load(const char *image_dir, const char *name, struct vmm_image *ret_image, struct error *err);
@@ -277,6 +278,15 @@ int vmm_image_load(const char *image_dir, const char *name, struct vmm_image *re
  * Thread: any
  */
 int vmm_image_verify(const char *image_dir, const struct vmm_image *image, struct error *err);
+
+/**
+ * vmm_packages_check() - Whether a folder's *.deb files can go into a seed volume, by the very code that puts them there
+ * @dir:   NULL or "": there is none
+ * Return: 0; -ENOENT no folder or no package; -EINVAL what is no Debian package; -EFBIG too many or too large. Each with
+ *         slug "packages-invalid" and the file, if it is one's fault, in field
+ * Thread: any
+ */
+int vmm_packages_check(const char *dir, struct error *err);
 
 /**
  * vmm_image_list() - Names of the images in a folder, sorted; folders without a manifest are left out

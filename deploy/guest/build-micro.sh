@@ -158,9 +158,12 @@ copy_library() {
 }
 
 make_folders() {
-	for dir in dev proc sys run tmp root home etc/dropbear etc/wireguard var/log usr/bin usr/lib64; do
+	for dir in dev proc sys run tmp root home etc/dropbear etc/wireguard var/log usr/bin usr/lib64 \
+		var/lib/dpkg/info; do
 		mkdir -p "$root/$dir"
 	done
+	# BusyBox's dpkg, for packages that come in the seed volume, wants a list of what is there.
+	: >"$root/var/lib/dpkg/status"
 	chmod 1777 "$root/tmp"
 	chmod 700 "$root/root" "$root/etc/wireguard" "$root/etc/dropbear"
 	ln -s usr/bin "$root/bin"

@@ -315,29 +315,46 @@ static void the_first_frames_mac_is_learnt_and_kept(void **state)
     lab_stop(&lab);
 }
 
-static void the_tunnel_is_told_as_it_comes_up(void **state)
+static void guest_sends_wireguard(struct lab *lab, uint8_t type, size_t length)
+{
+    struct frame frame = frame_udp(test_guest, test_consumer, length);
+    memset(frame.bytes + 42, 0, 4);
+    frame.bytes[42] = type;
+    frame_fix_udp(&frame);
+    lab_guest_sends(lab, &frame);
+}
+
+static void exchange_handshake(struct lab *lab)
+{
+    uint8_t bytes[256];
+    uint8_t response[92] = {2};
+    guest_sends_wireguard(lab, 1, 148);
+    assert_int_equal(lab_consumer_gets(lab, bytes, sizeof bytes), 148);
+    lab_consumer_sends(lab, response, sizeof response);
+    assert_int_equal(recv(lab->guest, bytes, sizeof bytes, 0), 42 + 92);
+    guest_sends_wireguard(lab, 4, 32);
+    assert_int_equal(lab_consumer_gets(lab, bytes, sizeof bytes), 32);
+}
+
+static void the_tunnel_is_told_as_it_comes_up_and_with_each_new_key(void **state)
 {
     (void)state;
     struct lab lab = lab_open();
-    struct frame frame = frame_udp(test_guest, test_consumer, 148);
-    memcpy(frame.bytes + 42, "\1\0\0\0", 4);
-    frame_fix_udp(&frame);
-    lab_guest_sends(&lab, &frame);
-    assert_int_equal(lab_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_HANDSHAKING);
-    uint8_t bytes[256];
-    assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), 148);
-    uint8_t response[92] = {2};
-    lab_consumer_sends(&lab, response, sizeof response);
-    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42 + 92);
-    frame = frame_udp(test_guest, test_consumer, 32);
-    memcpy(frame.bytes + 42, "\4\0\0\0", 4);
-    frame_fix_udp(&frame);
-    lab_guest_sends(&lab, &frame);
-    assert_int_equal(lab_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_ESTABLISHED);
     struct nat_stats stats;
+    exchange_handshake(&lab);
+    assert_int_equal(lab_report(&lab, NAT_REPORT_TUNNEL).tunnel, NAT_TUNNEL_HANDSHAKING);
+    struct nat_report first = lab_report(&lab, NAT_REPORT_TUNNEL);
+    assert_int_equal(first.tunnel, NAT_TUNNEL_ESTABLISHED);
     nat_read_stats(lab.nat, &stats);
     assert_int_equal(stats.tunnel, NAT_TUNNEL_ESTABLISHED);
     assert_true(stats.tunnel_established_ms > 0);
+    for (int often = 0; often < 3; often++)
+        exchange_handshake(&lab); /* so soon that they are not news */
+    usleep(1100 * 1000);
+    exchange_handshake(&lab);
+    struct nat_report second = lab_report(&lab, NAT_REPORT_TUNNEL);
+    assert_int_equal(second.tunnel, NAT_TUNNEL_ESTABLISHED);
+    assert_true(second.at_ms >= first.at_ms + 1000);
     lab_stop(&lab);
 }
 
@@ -390,7 +407,7 @@ int main(void)
         cmocka_unit_test(a_policy_that_may_not_be_enforced_leaves_the_old_one),
         cmocka_unit_test(a_shut_gate_stays_shut_both_ways),
         cmocka_unit_test(the_first_frames_mac_is_learnt_and_kept),
-        cmocka_unit_test(the_tunnel_is_told_as_it_comes_up),
+        cmocka_unit_test(the_tunnel_is_told_as_it_comes_up_and_with_each_new_key),
         cmocka_unit_test(a_link_that_makes_no_sense_is_refused_by_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,7 @@ class Shell:
             self._process = self._namespace.start(*self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                   stderr=self._log)
             try:
-                self.run("true", limit=10)
+                self.run("true", limit)
                 return
             except (ConnectionError, TimeoutError):
                 self.close()

@@ -98,9 +98,16 @@ class Lease:
             return lease if lease["tunnel"]["state"] == "established" else None
         return wait_for(established, limit, "tunnel established")
 
-    def shell(self):
+    def wait_handshake(self):
+        """Wait until the consumer has the tunnel: in direct mode the provider sees nothing of it."""
+        def made():
+            self._reached("running")
+            return self.consumer.handshake_at(self.vm_key)
+        wait_for(made, LIMIT_TUNNEL, "handshake", 0.1)
+
+    def shell(self, limit=20.0):
         """A root shell in the VM, through the tunnel."""
-        return guest.Shell(self._lab.world, self.vm_ip, self._lab.ssh_key, self._lab.ssh_log)
+        return guest.Shell(self._lab.world, self.vm_ip, self._lab.ssh_key, self._lab.ssh_log, limit)
 
     def release(self):
         """Ask for the lease's end. Return: the HTTP status"""

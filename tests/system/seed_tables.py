@@ -90,3 +90,7 @@ class Sightings:
                     for line in rest:
                         print(f"  {'':29} {'':36} {'':10} {line}")
         print(flush=True)
+
+
+SEEN = Sightings()  # what the tests of this process have seen
+OPEN = {"capacity": {"leases": 8}, "network": {"allowModeOverride": True}}  # configuration of their daemons

@@ -20,6 +20,7 @@ from lab import INTERNET
 
 IMAGES = {"debian": os.environ.get("OMERTAD_DEBIAN"), "debian-bare": os.environ.get("OMERTAD_DEBIAN_BARE")}
 LIMIT_BOOT = 400.0  # half a minute on a quiet machine
+LIMIT_END = 60  # seconds; some on a quiet machine
 GUEST_IP = "192.168.64.2"
 WIREGUARD_INITIATION = (148, b"\1\0\0\0")
 
@@ -78,7 +79,7 @@ class DebianCase(DaemonCase):
         name, source = cls.__name__.lower(), pathlib.Path(IMAGES[cls.image])
         folder = cls.lab.folder / name
         qemu, cls.capture_file = folder / "qemu-system-capturing", folder / "runtime.pcap"
-        settings = {"hypervisor": {"qemu": str(qemu)}, "tunnel": {"timeoutS": int(LIMIT_BOOT)}}
+        settings = {"hypervisor": {"qemu": str(qemu), "powerdownMs": 1000 * LIMIT_END}, "tunnel": {"timeoutS": int(LIMIT_BOOT)}}
         if cls.network.get("boot_isolation") == "offline_packages":
             settings["paths"] = {"packages": str(folder / "packages")}
         cls.daemon = cls.lab.daemon(name, settings, image=False)
@@ -118,7 +119,7 @@ class DebianCase(DaemonCase):
     def check_end(self):
         """The power button ends the machine, and nothing of it is left."""
         self.assertEqual(202, self.lease.release())
-        self.assertEqual("released", self.lease.wait_end()["reason"])
+        self.assertEqual("released", self.lease.wait_end(LIMIT_END + 20)["reason"])
         self.assertIn("reboot: Power down", self.lease.console())
         self.assert_nothing_left()
 
@@ -138,7 +139,7 @@ class DebianPrebuilt(DebianCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.shell = cls.lease.shell()
+        cls.shell = cls.lease.shell(LIMIT_END)
 
     @classmethod
     def tearDownClass(cls):

@@ -4,42 +4,26 @@ The oracle is the capture outside of the VM, on the provider's uplink and loopba
 world and of the provider, which write down who reached them.
 """
 
-import pathlib
 import random
-import shutil
 import socket
-import statistics
-import subprocess
 import time
 
 import capture
 import frames
 import guest
-import test_debian
 from case import DaemonCase, LabCase, wait_for
 from lab import CONSUMER, INTERNET, LAN_HOST, LIMIT_TUNNEL, PROVIDER, STRANGER, WEB
 from nat_case import Recorder
-from seed_tables import Sightings
+from seed_tables import OPEN, SEEN
 
-SEEN = Sightings()
-OPEN = {"capacity": {"leases": 8}, "network": {"allowModeOverride": True}}
-STOP_LIMIT_MS = 5000  # generous: a machine under load; how fast it was is printed
-TERMINATIONS = 5  # of each of two modes
 LIMITED_BITS = 400_000
 BURST_BITS = 16 * 1500 * 8  # what a full bucket lets pass at once
-VNET_HEADER_BYTES = 12  # struct virtio_net_hdr_mrg_rxbuf
 
 
 def tearDownModule():
     """The table, if any of it was walked."""
     if SEEN:
         SEEN.print()
-
-
-def wait_handshake(lease):
-    """Wait until the consumer has the tunnel: in direct mode the provider sees nothing of it."""
-    lease.wait_state("running")
-    wait_for(lambda: lease.consumer.handshake_at(lease.vm_key), LIMIT_TUNNEL, "handshake", 0.1)
 
 
 class TablesCase(DaemonCase):
@@ -61,8 +45,8 @@ class TablesCase(DaemonCase):
         cls.consumer = cls.lab.consumer(0)
         cls.lease = cls.lab.lease(cls.daemon, 0, network={"mode": cls.mode, **(cls.network or {})}, **cls.extra())
         cls.neighbour = cls.lab.lease(cls.daemon, 1, network={"mode": cls.mode, **(cls.network or {})}, **cls.extra())
-        wait_handshake(cls.lease)
-        wait_handshake(cls.neighbour)
+        cls.lease.wait_handshake()
+        cls.neighbour.wait_handshake()
         cls.shell = cls.lease.shell()
         cls.addClassCleanup(cls.shell.close)
         cls.tries = {attack.name: attack for attack in cls.lab.attacks(cls.consumer)}
@@ -387,163 +371,8 @@ class DirectTables(TablesCase):
         self.assert_nothing_left()
 
 
-class BootCase(DaemonCase):
-    """Everything that a VM sends from power-on, written down at its own network card by the hypervisor."""
-
-    settings = OPEN
-
-    def boot(self, network):
-        """Boot one VM up to its tunnel. Return: what it sent and got until then"""
-        folder = self.lab.folder / type(self).__name__.lower()
-        lease = self.lease(network=network)
-        wait_handshake(lease)
-        packets = test_debian.read_capture(folder / "runtime.pcap")
-        if network["mode"] == "direct":  # a tap has the card's own header before each frame
-            packets = [capture.decode(packet.frame[VNET_HEADER_BYTES:]) for packet in packets]
-        return packets
-
-    @classmethod
-    def setUpClass(cls):
-        name = cls.__name__.lower()
-        folder = cls.lab.folder / name
-        qemu = folder / "qemu-system-capturing"
-        cls.daemon = cls.lab.daemon(name, {**cls.settings, "hypervisor": {"qemu": str(qemu)}})
-        qemu.write_text(test_debian.CAPTURING_QEMU.format(file=folder / "runtime.pcap"), encoding="ascii")
-        qemu.chmod(0o755)
-        cls.lab.user.give(folder)
-        cls.daemon.start()
-        cls.client = cls.daemon.client()
-
-    def check(self, network, row):
-        """Nothing but ARP, DHCP and WireGuard to the consumer."""
-        consumer = self.lab.consumer(0)
-        packets = self.boot(network)
-        strange = [str(packet) for packet in packets
-                   if not test_debian.is_expected(packet, (consumer.ip, consumer.port))]
-        self.assertEqual([], strange)
-        self.assertTrue(any(test_debian.is_initiation(packet) for packet in packets), "the capture is not blind")
-        udp = [packet for packet in packets if packet.protocol == capture.UDP]
-        kinds = {"ARP": sum(packet.ethertype == capture.ETH_P_ARP for packet in packets),
-                 "DHCP": sum(packet.destination[1] in (67, 68) for packet in udp)}
-        kinds["WireGuard"] = len(packets) - sum(kinds.values())
-        SEEN.note("boot isolation", row, network["mode"], "power-on to tunnel: " +
-                  ", ".join(f"{count} {kind}" for kind, count in kinds.items()) + f", {len(strange)} other packets")
-
-
-class BootPrebuilt(BootCase):
-    """The image has what it needs."""
-
-    def test_filtered(self):
-        self.check({"mode": "filtered", "boot_isolation": "prebuilt"}, "Pre-built image")
-
-    def test_online_install_is_refused(self):
-        for mode in ("filtered", "direct"):
-            body = self.lab.request(self.lab.consumer(0), network={"mode": mode, "boot_isolation": "online_install"})
-            answer = self.client.request("POST", "/v1/leases", body)
-            self.assertEqual("online-install-not-allowed", answer.slug)
-            SEEN.note("boot isolation", "Online install", mode,
-                      f"refused: {answer.status} {answer.slug}, unless direct and allowed by the configuration")
-
-
-class BootDirect(BootCase):
-    """The same without a NAT of the provider."""
-
-    def test_direct(self):
-        self.check({"mode": "direct", "boot_isolation": "prebuilt"}, "Pre-built image")
-
-
-class Terminations(DaemonCase):
-    """The first forbidden packet ends the VM. Ten real ones; how fast is printed."""
-
-    settings = OPEN
-    latencies = []
-
-    def end_by_violation(self, mode, network):
-        """One VM that breaks its promise. Return: (lease, violation)"""
-        before = self.lab.oracle.mark()
-        lease = self.lease(network={"mode": mode, **network})
-        lease.wait_tunnel()
-        shell = lease.shell()
-        self.addCleanup(shell.close)
-        machine = lease.machine()
-        shell.run(f"iptables -F OUTPUT; iptables -P OUTPUT ACCEPT; ip route add {WEB}/32 via {guest.GATEWAY} dev eth0")
-        self.assertEqual([], lease.violations(), "until now it kept it")
-        shell.send(f"while :; do ping -c 1 -W 1 {WEB}; done\n")
-        termination = lease.wait_end()
-        shell.close()
-        self.assertEqual(("policy_violation", "filter"), (termination["reason"], termination["initiated_by"]))
-        violation = self.client.get(f"/v1/violations/{termination['violation_id']}")
-        self.assertEqual((lease.id, "terminated", guest.FOREIGN, WEB, mode),
-                         (violation["lease_id"], violation["verdict"], violation["code"], violation["destination_ip"],
-                          violation["mode"]))
-        self.assertFalse(pathlib.Path(f"/proc/{machine}").exists(), "the process is gone")
-        self.assert_nothing_leaked(before)
-        self.assertLess(violation["stop_latency_ms"], STOP_LIMIT_MS)
-        self.latencies.append((violation["stop_latency_ms"], violation["detection_latency_us"]))
-        return lease, violation
-
-    def check_evidence(self, lease, violation):
-        """A pcapng with the frame's headers and a comment that names code and lease."""
-        answer = self.client.request("GET", f"/v1/violations/{violation['id']}/evidence")
-        self.assertEqual(200, answer.status)
-        self.assertEqual(b"\x0a\x0d\x0d\x0a", answer.body[:4])
-        self.assertIn(violation["code"].encode(), answer.body)
-        self.assertIn(lease.id.encode(), answer.body)
-        self.assertIn(socket.inet_aton(guest_ip(lease)) + socket.inet_aton(WEB), answer.body)
-        if shutil.which("tshark"):
-            file = self.lab.folder / "evidence.pcapng"
-            file.write_bytes(answer.body)
-            done = subprocess.run(["tshark", "-r", file, "-T", "fields", "-e", "ip.dst", "-e", "ip.proto"],
-                                  capture_output=True, text=True, timeout=60, check=False)
-            self.assertEqual((0, f"{WEB}\t1"), (done.returncode, done.stdout.strip()), done.stderr)
-
-    def test_conntrack(self):
-        for _ in range(TERMINATIONS):
-            lease, violation = self.end_by_violation("conntrack", {})
-        self.check_evidence(lease, violation)
-        self.assert_nothing_left()
-
-    def test_sampled(self):
-        for _ in range(TERMINATIONS):
-            lease, violation = self.end_by_violation("sampled", {"sampling_rate": 1})
-            self.assertEqual(1, violation["sampling_rate"])
-        self.check_evidence(lease, violation)
-        self.assert_nothing_left()
-
-    @classmethod
-    def tearDownClass(cls):
-        super().tearDownClass()
-        if len(cls.latencies) > 1:
-            stops = sorted(stop for stop, _ in cls.latencies)
-            seen = sorted(detection for _, detection in cls.latencies)
-            print(f"terminations: {len(stops)} real VMs, from the frame to the process gone: p50 "
-                  f"{statistics.median(stops):.0f} ms, slowest {stops[-1]} ms; to the verdict: p50 "
-                  f"{statistics.median(seen):.0f} us, slowest {seen[-1]} us", flush=True)
-
-
-def guest_ip(lease):
-    """The VM's address on its own link."""
-    return lease.read()["network"]["guest_ip"]
-
-
 class WholeTable(LabCase):
     """Runs last of this module: unittest takes classes by name."""
 
     def test_no_cell_is_empty(self):
         self.assertEqual([], SEEN.empty())
-
-
-if all(test_debian.IMAGES.values()):
-    class BootOffline(test_debian.DebianCase):
-        """Packages come in the seed volume: takes the production image, and half a minute."""
-
-        image = "debian-bare"
-        network = {"mode": "filtered", "boot_isolation": "offline_packages"}
-        user = "tenant"
-
-        def test_offline(self):
-            self.check_capture()
-            SEEN.note("boot isolation", "Offline packages", "filtered",
-                      f"power-on to tunnel: {len(self.until_tunnel)} packets, none but ARP, DHCP and WireGuard")
-else:
-    SEEN.note("boot isolation", "Offline packages", "filtered", "needs the Debian image: shown by make check-debian")

@@ -92,6 +92,24 @@ static void names_that_lead_elsewhere_are_not_found(void **state)
     assert_int_equal(vmm_image_load("/no/such/folder", "micro", &image, &err), -ENOENT);
 }
 
+static void a_folder_that_others_may_write_to_is_refused(void **state)
+{
+    const struct image_fixture *fixture = *state;
+    struct vmm_image image;
+    struct error err = {0};
+    char path[256];
+    snprintf(path, sizeof path, "%s/micro", fixture->folder);
+    assert_int_equal(vmm_image_load(fixture->folder, "micro", &image, &err), 0);
+    assert_int_equal(chmod(path, 0775), 0);
+    assert_int_equal(vmm_image_load(fixture->folder, "micro", &image, &err), -EPERM);
+    assert_non_null(strstr(err.message, "chmod go-w"));
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_int_equal(chmod(fixture->folder, 0757), 0);
+    assert_int_equal(vmm_image_verify(fixture->folder, &image, &err), -EPERM);
+    assert_int_equal(chmod(fixture->folder, 0755), 0);
+    assert_int_equal(vmm_image_verify(fixture->folder, &image, &err), 0);
+}
+
 static void links_and_fifos_are_not_followed_and_hold_nobody(void **state)
 {
     struct image_fixture *fixture = *state;
@@ -262,6 +280,7 @@ int main(void)
         cmocka_unit_test(image_names_are_words_without_a_path),
         IMAGE_TEST(a_root_disk_is_verified_and_given_like_the_other_files),
         IMAGE_TEST(names_that_lead_elsewhere_are_not_found),
+        IMAGE_TEST(a_folder_that_others_may_write_to_is_refused),
         IMAGE_TEST(links_and_fifos_are_not_followed_and_hold_nobody),
         IMAGE_TEST(a_verified_image_gives_its_files_from_their_start),
         IMAGE_TEST(one_changed_byte_is_a_mismatch_that_shows_both_digests),

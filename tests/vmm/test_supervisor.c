@@ -424,8 +424,16 @@ static void opening_clears_stale_folders_and_keeps_a_second_daemon_out(void **st
     char path[256];
     struct error err = {0};
     struct vmm *second = NULL;
+    char disk[256];
     fixture_open(&world);
     vmm_close(world.vmm);
+    static const char *const disks[] = {"cache/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.disk",
+                                        "cache/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b.overlay", "cache/mine.disk"};
+    for (size_t at = 0; at < sizeof disks / sizeof disks[0]; at++) {
+        FILE *made = fopen(fixture_path(&world, disks[at], disk), "w");
+        assert_non_null(made);
+        fclose(made);
+    }
     static const char stale[] = "run/machines/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
     assert_int_equal(mkdir(fixture_path(&world, stale, path), 0700), 0);
     strcat(path, "/seed.iso");
@@ -434,6 +442,8 @@ static void opening_clears_stale_folders_and_keeps_a_second_daemon_out(void **st
     fclose(file);
     fixture_open(&world);
     assert_int_equal(access(path, F_OK), -1);
+    for (size_t at = 0; at < sizeof disks / sizeof disks[0]; at++)
+        assert_int_equal(access(fixture_path(&world, disks[at], disk), F_OK), at < 2 ? -1 : 0);
     assert_int_equal(vmm_open(&world.config, &second, &err), -EBUSY);
 }
 
