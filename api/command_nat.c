@@ -139,6 +139,8 @@ static json_t *report_json(const struct nat_report *report)
         return json_pack("{s:s, s:o}", "report", "violation", "violation", violation_json(&report->violation));
     case NAT_REPORT_TUNNEL:
         return json_pack("{s:s, s:s}", "report", "tunnel", "state", nat_tunnel_name(report->tunnel));
+    case NAT_REPORT_DETACHED:
+        return json_pack("{s:s}", "report", "detached");
     case NAT_REPORT_FAILED:
         return json_pack("{s:s, s:s}", "report", "failed", "detail", report->text);
     }

@@ -26,6 +26,13 @@ uint64_t clock_boot_ms(void)
 #endif
 }
 
+uint64_t clock_monotonic_us(void)
+{
+    struct timespec now;
+    REQUIRE(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 uint64_t clock_wall_ms(void)
 {
     return read_ms(CLOCK_REALTIME);

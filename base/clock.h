@@ -23,6 +23,12 @@ uint64_t clock_monotonic_ms(void);
 uint64_t clock_boot_ms(void);
 
 /**
+ * clock_monotonic_us() - The same clock in microseconds
+ * Thread: any
+ */
+uint64_t clock_monotonic_us(void);
+
+/**
  * clock_wall_ms() - Milliseconds since 1970, as the machine believes
  * Thread: any
  */

@@ -45,3 +45,12 @@ void bucket_take(struct bucket *bucket, uint64_t tokens)
     REQUIRE(bucket->level / MILLI >= tokens);
     bucket->level -= tokens * MILLI;
 }
+
+bool bucket_pass(struct bucket *bits, struct bucket *packets, size_t bytes, uint64_t now_ms)
+{
+    if (!bucket_holds(bits, (uint64_t)bytes * 8, now_ms) || !bucket_holds(packets, 1, now_ms))
+        return false;
+    bucket_take(bits, (uint64_t)bytes * 8);
+    bucket_take(packets, 1);
+    return true;
+}

@@ -3,6 +3,7 @@
 #define NAT_BUCKET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum bucket_limits {
@@ -45,5 +46,12 @@ bool bucket_holds(struct bucket *bucket, uint64_t tokens, uint64_t now_ms);
 
 /** bucket_take() - Take what bucket_holds() has found. Thread: the bucket's owner */
 void bucket_take(struct bucket *bucket, uint64_t tokens);
+
+/**
+ * bucket_pass() - Whether a packet of so many bytes may pass a bucket of bits and one of packets
+ * Return: true with its tokens taken from both, false with none taken
+ * Thread: the buckets' owner
+ */
+bool bucket_pass(struct bucket *bits, struct bucket *packets, size_t bytes, uint64_t now_ms);
 
 #endif

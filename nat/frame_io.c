@@ -1,21 +1,27 @@
 #include "nat/frame_io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/scope.h"
+
 /* vfkit's greeting on a datagram path, sent once before the first frame. */
 static const uint8_t greeting[4] = {'V', 'F', 'K', 'T'};
 
-void frame_io_init(struct frame_io *io, int fd, bool peer_known)
+void frame_io_init(struct frame_io *io, int fd, enum nat_framing framing, bool peer_known)
 {
     *io = (struct frame_io){
         .fd = fd,
+        .framing = framing,
         .state = peer_known ? FRAME_IO_CONNECTED : FRAME_IO_LISTENING,
-        .greeting_due = !peer_known,
+        .greeting_due = !peer_known && framing == NAT_FRAMING_DATAGRAM,
     };
 }
+
+/* ---- one frame a datagram ----------------------------------------------------------------------------------------- */
 
 static bool names_equal(const struct sockaddr_un *a, socklen_t a_length, const struct sockaddr_un *b,
                         socklen_t b_length)
@@ -87,17 +93,19 @@ static int head_is_peers(struct frame_io *io)
 static int receive(struct frame_io *io, struct frame_batch *batch, size_t room)
 {
     for (size_t i = 0; i < room; i++)
-        batch->frames[i] = (struct datagram){.bytes = batch->bytes[i], .length = DATAGRAM_BYTES};
+        batch->frames[i] = (struct datagram){.bytes = batch->bytes + i * DATAGRAM_BYTES, .length = DATAGRAM_BYTES};
     int received = datagrams_receive(io->fd, batch->frames, room);
     batch->count = received > 0 ? (size_t)received : 0;
     return received;
 }
 
-int frame_io_receive(struct frame_io *io, struct frame_batch *batch)
+static int receive_datagrams(struct frame_io *io, struct frame_batch *batch)
 {
-    batch->count = 0;
-    if (io->state == FRAME_IO_CONNECTED)
-        return receive(io, batch, DATAGRAMS_MAX);
+    if (io->state == FRAME_IO_CONNECTED) {
+        int received = receive(io, batch, DATAGRAMS_MAX);
+        io->has_more = received == DATAGRAMS_MAX;
+        return received;
+    }
     if (io->state == FRAME_IO_LISTENING)
         return adopt_peer(io);
 
@@ -112,9 +120,70 @@ int frame_io_receive(struct frame_io *io, struct frame_batch *batch)
     return rc;
 }
 
-int frame_io_send(struct frame_io *io, const struct datagram *frames, size_t count)
+/* ---- a stream ----------------------------------------------------------------------------------------------------- */
+
+/* The first to connect is the VM; nobody can after it, because the listening socket goes. */
+static int accept_peer(struct frame_io *io)
+{
+    int fd SCOPED_FD = accept(io->fd, NULL, NULL);
+    if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return -errno;
+    fd_close(&io->fd);
+    io->fd = fd_take(&fd);
+    io->state = FRAME_IO_CONNECTED;
+    return 0;
+}
+
+static int receive_stream(struct frame_io *io, struct frame_batch *batch)
+{
+    if (io->state == FRAME_IO_LISTENING)
+        return accept_peer(io);
+    int taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, DATAGRAMS_MAX);
+    if (taken == 0) {
+        int rc = frame_stream_fill(&io->stream, io->fd, batch->bytes, sizeof batch->bytes);
+        if (rc == 0 || rc == -ECONNRESET)
+            io->state = FRAME_IO_GONE;
+        if (rc <= 0)
+            return io->state == FRAME_IO_GONE ? 0 : rc;
+        taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, DATAGRAMS_MAX);
+    }
+    batch->count = taken > 0 ? (size_t)taken : 0;
+    io->has_more = taken == DATAGRAMS_MAX;
+    return taken;
+}
+
+bool frame_io_has_more(const struct frame_io *io)
+{
+    return io->has_more;
+}
+
+/* ---- both --------------------------------------------------------------------------------------------------------- */
+
+int frame_io_receive(struct frame_io *io, struct frame_batch *batch)
+{
+    batch->count = 0;
+    if (io->state == FRAME_IO_GONE)
+        return -EAGAIN;
+    switch (io->framing) {
+    case NAT_FRAMING_DATAGRAM:
+        return receive_datagrams(io, batch);
+    case NAT_FRAMING_STREAM:
+        return receive_stream(io, batch);
+    }
+    return -EINVAL;
+}
+
+int frame_io_send(struct frame_io *io, const struct datagram_parts *frames, size_t count)
 {
     if (io->state == FRAME_IO_LISTENING)
         return -ENOTCONN;
-    return datagrams_send(io->fd, frames, count);
+    if (io->state == FRAME_IO_GONE)
+        return -EPIPE;
+    switch (io->framing) {
+    case NAT_FRAMING_DATAGRAM:
+        return datagrams_send(io->fd, frames, count);
+    case NAT_FRAMING_STREAM:
+        return frame_stream_send(&io->stream, io->fd, frames, count);
+    }
+    return -EINVAL;
 }

@@ -15,11 +15,14 @@
 #include "base/clock.h"
 #include "base/scope.h"
 #include "nat/allowlist.h"
+#include "nat/spin.h"
 #include "nat/worker.h"
 
 enum nat_thread_limits {
     NAT_STACK_BYTES = 512 * 1024, /* deepest use is below 32 KiB; sanitizers need the rest */
     NAT_POLL_FDS = 2 + FLOW_MAX,
+    NAT_TURNS_MAX = 16, /* batches of one kind in a row, before the others have their turn */
+    NAT_BUSY_MS = 100,  /* at the latest then a link that was busy is tried again */
 };
 
 _Static_assert(NAT_DESCRIPTORS_MAX >= FLOW_MAX + 4, "flows, the wake-up's two, frames, reports");
@@ -33,6 +36,8 @@ struct nat {
     atomic_bool shut;
     atomic_bool stop;
     struct counters counters;
+    struct spin spin;
+    bool detached;
     struct worker worker; /* the thread's once it runs */
 };
 
@@ -46,15 +51,24 @@ struct wait_set {
 static void build_wait_set(const struct nat *nat, struct wait_set *set)
 {
     const struct worker *worker = &nat->worker;
-    bool waits = worker_inbound_waits(worker);
+    const enum worker_wait wait = worker_outbound_wait(worker);
+    const bool waits = worker_inbound_waits(worker);
+    const short events = (short)((wait == WORKER_WAIT_FRAMES ? POLLIN : 0) | (waits ? POLLOUT : 0));
     set->fds[0] = (struct pollfd){.fd = nat->wake_read, .events = POLLIN};
-    set->fds[1] = (struct pollfd){.fd = worker->frame_io.fd, .events = (short)(POLLIN | (waits ? POLLOUT : 0))};
+    /* Errors and hang-ups are told unasked, again and again: an attachment that nothing is wanted from is left out. */
+    set->fds[1] = (struct pollfd){.fd = events != 0 && !nat->detached ? worker->frame_io.fd : -1, .events = events};
     set->count = 2;
-    for (int slot = 0; slot < FLOW_MAX && !waits; slot++) {
-        if (!worker_listens(worker, slot))
+    for (int slot = 0, left = (int)worker->flows.open_count; left > 0; slot++) {
+        if (worker->flows.slots[slot].state != FLOW_OPEN)
+            continue;
+        left--;
+        bool writes = wait == WORKER_WAIT_UPLINK && slot == worker->run.slot;
+        bool reads = worker_listens(worker, slot) && !waits;
+        if (!reads && !writes)
             continue;
         set->slots[set->count - 2] = slot;
-        set->fds[set->count++] = (struct pollfd){.fd = worker->uplink.fds[slot], .events = POLLIN};
+        set->fds[set->count++] = (struct pollfd){.fd = worker->uplink.fds[slot],
+                                                 .events = (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0))};
     }
 }
 
@@ -64,11 +78,48 @@ static int timeout_ms(const struct worker *worker, uint64_t now_ms)
     uint64_t due = worker_next_expiry(worker);
     if (worker->reporter.due_ms < due)
         due = worker->reporter.due_ms;
+    switch (worker_outbound_wait(worker)) {
+    case WORKER_WAIT_NOT:
+        return 0;
+    case WORKER_WAIT_MOMENT:
+        return 1;
+    case WORKER_WAIT_UPLINK:
+        return NAT_BUSY_MS;
+    case WORKER_WAIT_FRAMES:
+        break;
+    }
     if (due == UINT64_MAX)
         return -1;
     if (due <= now_ms)
         return 0;
     return due - now_ms < INT_MAX ? (int)(due - now_ms) : INT_MAX;
+}
+
+/* Looks again and again for a moment, if that is asked for and has been worth it. Return: as poll(2) */
+static int look(struct nat *nat, struct wait_set *set)
+{
+    if (nat->spin.budget_us == 0)
+        return 0;
+    const uint64_t end_us = clock_monotonic_us() + nat->spin.budget_us;
+    int ready = 0;
+    do
+        ready = poll(set->fds, set->count, 0);
+    while (ready == 0 && clock_monotonic_us() < end_us);
+    if (ready == 0)
+        spin_miss(&nat->spin);
+    return ready;
+}
+
+/* Return: as poll(2) */
+static int wait_for_work(struct nat *nat, struct wait_set *set)
+{
+    const int limit_ms = timeout_ms(&nat->worker, clock_monotonic_ms());
+    int ready = limit_ms != 0 ? look(nat, set) : 0;
+    if (ready == 0)
+        ready = poll(set->fds, set->count, limit_ms);
+    if (ready > 0 && set->fds[0].revents == 0)
+        spin_hit(&nat->spin);
+    return ready;
 }
 
 static void take_commands(struct nat *nat, uint64_t now_ms)
@@ -88,36 +139,81 @@ static void drain_wake(const struct nat *nat)
         continue;
 }
 
-static int serve_attachment(struct nat *nat, short events, uint64_t now_ms)
+static bool is_interrupted(const struct nat *nat)
 {
-    if (events & POLLOUT)
-        worker_push(&nat->worker);
-    if (events & POLLIN)
-        return worker_outbound(&nat->worker, now_ms);
-    return events & (POLLHUP | POLLNVAL) ? -EPIPE : 0;
+    return atomic_load_explicit(&nat->shut, memory_order_relaxed) ||
+           atomic_load_explicit(&nat->stop, memory_order_relaxed);
+}
+
+/* Whether the frames at hand, or new ones, can be gone on with. */
+static bool outbound_is_due(const struct nat *nat, const struct wait_set *set)
+{
+    switch (worker_outbound_wait(&nat->worker)) {
+    case WORKER_WAIT_FRAMES:
+        return (set->fds[1].revents & (POLLIN | POLLERR | POLLHUP | POLLNVAL)) != 0;
+    case WORKER_WAIT_UPLINK:
+    case WORKER_WAIT_MOMENT:
+    case WORKER_WAIT_NOT:
+        break;
+    }
+    return true; /* woken by room at the uplink, by the clock, or not asleep at all */
+}
+
+static int serve_attachment(struct nat *nat, const struct wait_set *set, uint64_t now_us)
+{
+    struct worker *worker = &nat->worker;
+    const short events = set->fds[1].revents;
+    if (events & POLLNVAL)
+        return -EBADF;
+    if (worker_inbound_waits(worker) && events != 0)
+        worker_push(worker, now_us / 1000);
+    if (!outbound_is_due(nat, set))
+        return 0;
+    int rc = 0;
+    int turns = 0;
+    do
+        rc = worker_outbound(worker, now_us);
+    while (rc == 0 && ++turns < NAT_TURNS_MAX && worker_outbound_wait(worker) == WORKER_WAIT_NOT &&
+           !is_interrupted(nat));
+    if (worker->frame_io.state == FRAME_IO_GONE && !nat->detached) {
+        nat->detached = true;
+        reporter_detached(&worker->reporter, now_us / 1000);
+        worker_push(worker, now_us / 1000); /* nothing waits for a VM that is gone */
+    }
+    return rc;
+}
+
+static void serve_uplink(struct nat *nat, const struct wait_set *set, uint64_t now_ms)
+{
+    struct worker *worker = &nat->worker;
+    for (nfds_t i = 2; i < set->count && !worker_inbound_waits(worker) && !is_interrupted(nat); i++) {
+        int slot = set->slots[i - 2];
+        /* The round's own frames may have closed the socket or given the slot to another flow. */
+        if ((set->fds[i].revents & (POLLIN | POLLERR)) == 0 || worker->uplink.fds[slot] != set->fds[i].fd ||
+            !worker_listens(worker, slot))
+            continue;
+        for (int turns = 0; turns < NAT_TURNS_MAX && worker_inbound(worker, slot, now_ms) && !is_interrupted(nat);)
+            turns++;
+    }
 }
 
 static int round_once(struct nat *nat)
 {
     struct wait_set set;
     build_wait_set(nat, &set);
-    int ready = poll(set.fds, set.count, timeout_ms(&nat->worker, clock_monotonic_ms()));
+    int ready = wait_for_work(nat, &set);
     if (ready < 0)
         return errno == EINTR ? 0 : -errno;
-    uint64_t now_ms = clock_monotonic_ms();
+    const uint64_t now_us = clock_monotonic_us();
+    const uint64_t now_ms = now_us / 1000;
     if (set.fds[0].revents != 0) {
         drain_wake(nat);
         take_commands(nat, now_ms);
     }
-    int rc = serve_attachment(nat, set.fds[1].revents, now_ms);
+    int rc = serve_attachment(nat, &set, now_us);
     if (rc < 0)
         return rc;
-    for (nfds_t i = 2; i < set.count && !worker_inbound_waits(&nat->worker); i++) {
-        int slot = set.slots[i - 2];
-        /* The round's own frames may have closed the socket or given the slot to another flow. */
-        if (set.fds[i].revents != 0 && nat->worker.uplink.fds[slot] == set.fds[i].fd)
-            worker_inbound(&nat->worker, slot, now_ms);
-    }
+    serve_uplink(nat, &set, now_ms);
     worker_expire(&nat->worker, now_ms);
     reporter_flush(&nat->worker.reporter, &nat->worker.violations, now_ms);
     return 0;
@@ -197,25 +293,15 @@ static void free_nat(struct nat *nat)
     free(nat);
 }
 
-static void init_worker(struct nat *nat, const struct nat_config *config)
-{
-    struct worker *worker = &nat->worker;
-    worker->link = config->link;
-    worker->counters = &nat->counters;
-    frame_io_init(&worker->frame_io, config->frame_fd, config->peer_known);
-    uplink_init(&worker->uplink);
-    reporter_init(&worker->reporter, config->report_fd);
-    uint64_t mac = 0;
-    for (size_t i = 0; i < sizeof config->link.guest_mac.b; i++)
-        mac = mac * 256 + config->link.guest_mac.b[i];
-    counter_set(&nat->counters.guest_mac, mac);
-}
-
 int nat_start(const struct nat_config *config, struct nat **ret_nat, struct error *err)
 {
     int rc = check_link(&config->link, err);
     if (rc < 0)
         return rc;
+    if (config->busy_poll_us > NAT_BUSY_POLL_MAX_US) {
+        error_set(err, -EINVAL, "looking for work for %u us is above %d", config->busy_poll_us, NAT_BUSY_POLL_MAX_US);
+        return error_tag(err, NULL, "busy-poll-us");
+    }
     struct nat *nat = calloc(1, sizeof *nat);
     if (nat == NULL)
         return error_set(err, -ENOMEM, "no memory for a NAT");
@@ -223,7 +309,8 @@ int nat_start(const struct nat_config *config, struct nat **ret_nat, struct erro
     nat->wake_write = -1;
     rc = make_wake_pipe(nat);
     if (rc == 0) {
-        init_worker(nat, config);
+        nat->spin.limit_us = config->busy_poll_us;
+        worker_init(&nat->worker, config, &nat->counters);
         rc = start_thread(nat);
     }
     if (rc < 0) {

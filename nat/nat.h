@@ -21,7 +21,8 @@ enum nat_limits {
     NAT_SAMPLING_PPM_MIN = 1000, /* one packet in a thousand */
     NAT_SAMPLING_PPM_MAX = 1000000, /* every packet */
     NAT_SAMPLING_PPM_DEFAULT = 10000,
-    NAT_MTU_MAX = 1500, /* Ethernet; a guest that sends more is dropped as malformed */
+    NAT_BUSY_POLL_MAX_US = 1000, /* a longer look costs more than any wake-up */
+    NAT_MTU_MAX = 1500,          /* Ethernet; a guest that sends more is dropped as malformed */
 };
 
 /* Largest limit a second, of bits or packets: a thousand times what a network card does. */
@@ -33,6 +34,12 @@ enum nat_mode {
     NAT_MODE_CONNTRACK, /* the first packet to each destination is judged in full, then a table answers */
     NAT_MODE_SAMPLED,   /* an unpredictable share of the frames is judged; of the rest UDP is forwarded unchecked */
     NAT_MODE_COUNT,
+};
+
+/** enum nat_framing - How frames lie on the attachment. */
+enum nat_framing {
+    NAT_FRAMING_DATAGRAM, /* unix datagram socket, one Ethernet frame a datagram */
+    NAT_FRAMING_STREAM,   /* unix stream socket, each frame behind its length in four bytes, most significant first */
 };
 
 /** enum nat_verdict - What happens to one frame. DROP is zero, so that a forgotten verdict drops. */
@@ -167,6 +174,7 @@ enum nat_report_kind {
     NAT_REPORT_POLICY,    /* @generation is enforced from now on */
     NAT_REPORT_VIOLATION, /* @violation is new or has grown */
     NAT_REPORT_TUNNEL,    /* @tunnel changed at @at_ms */
+    NAT_REPORT_DETACHED,  /* the VM has closed its end of a stream; nothing comes or goes any more */
     NAT_REPORT_FAILED,    /* the thread cannot go on and has shut its gate; @error_code, @text */
 };
 
@@ -200,18 +208,23 @@ struct nat_stats {
 
 /**
  * struct nat_config - What a NAT needs to start
- * @frame_fd:  non-blocking unix datagram socket, one Ethernet frame a datagram; taken by nat_start() on success
+ * @frame_fd:  non-blocking unix socket of the framing's type; taken by nat_start() on success
+ * @framing:   how frames lie on it
  * @peer_known: the socket is connected already (a socketpair, or a path whose peer was named). When false the first
- *             sender becomes the only one: the thread connects to it
+ *             sender becomes the only one: the thread connects to it; a stream's socket listens, and the first to connect
+ *             is the only one
  * @report_fd: unix datagram or seqpacket socket that takes struct nat_report; taken on success. A reader that lags
  *             loses nothing but time: aggregates are sent again when there is room
  * @link:      the VM's side
+ * @busy_poll_us: how long the thread looks for more work before it sleeps, while work comes; 0 (the default) is never
  */
 struct nat_config {
     int frame_fd;
+    enum nat_framing framing;
     bool peer_known;
     int report_fd;
     struct nat_link link;
+    uint32_t busy_poll_us;
 };
 
 struct nat;

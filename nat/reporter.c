@@ -36,6 +36,14 @@ static void send_tunnel(struct reporter *reporter, uint64_t now_ms)
         be_due(reporter, now_ms + REPORTER_RETRY_MS);
 }
 
+static void send_detached(struct reporter *reporter, uint64_t now_ms)
+{
+    struct nat_report report = {.kind = NAT_REPORT_DETACHED, .at_ms = now_ms};
+    reporter->detached_owed = !send_report(reporter, &report);
+    if (reporter->detached_owed)
+        be_due(reporter, now_ms + REPORTER_RETRY_MS);
+}
+
 /* Return: false when the reader has no room. */
 static bool send_violations(struct reporter *reporter, struct violation_table *table, bool only_urgent, uint64_t now_ms)
 {
@@ -72,6 +80,11 @@ void reporter_violation(struct reporter *reporter, struct violation_table *table
         be_due(reporter, now_ms + REPORTER_GROWTH_MS);
 }
 
+void reporter_detached(struct reporter *reporter, uint64_t now_ms)
+{
+    send_detached(reporter, now_ms);
+}
+
 void reporter_failed(struct reporter *reporter, int error_code, const char *text, uint64_t now_ms)
 {
     struct nat_report report = {.kind = NAT_REPORT_FAILED, .at_ms = now_ms, .error_code = error_code};
@@ -93,6 +106,8 @@ void reporter_flush(struct reporter *reporter, struct violation_table *table, ui
         send_policy(reporter, now_ms);
     if (reporter->tunnel_owed)
         send_tunnel(reporter, now_ms);
+    if (reporter->detached_owed)
+        send_detached(reporter, now_ms);
     if (!send_violations(reporter, table, false, now_ms))
         be_due(reporter, now_ms + REPORTER_RETRY_MS);
 }

@@ -18,6 +18,7 @@ struct reporter {
     int fd;
     bool policy_owed;
     bool tunnel_owed;
+    bool detached_owed;
     uint64_t policy_generation;
     enum nat_tunnel tunnel;
     uint64_t tunnel_at_ms;
@@ -35,6 +36,9 @@ void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, uint64_t
 
 /** reporter_violation() - Tell of what is urgent at once, of a grown aggregate when it is due. Thread: the owner */
 void reporter_violation(struct reporter *reporter, struct violation_table *table, bool urgent, uint64_t now_ms);
+
+/** reporter_detached() - Tell that the VM has closed its end. Thread: the owner */
+void reporter_detached(struct reporter *reporter, uint64_t now_ms);
 
 /** reporter_failed() - Tell that the thread cannot go on. Thread: the owner */
 void reporter_failed(struct reporter *reporter, int error_code, const char *text, uint64_t now_ms);

@@ -4,26 +4,45 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
+#include <netinet/udp.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include "base/error.h"
 #include "base/scope.h"
+#include "nat/segment.h"
 
 void uplink_init(struct uplink *uplink)
 {
+    *uplink = (struct uplink){.strangers = 0};
     for (int slot = 0; slot < FLOW_MAX; slot++)
         uplink->fds[slot] = -1;
 }
 
+static struct sockaddr_in address_of(struct nat_endpoint endpoint)
+{
+    return (struct sockaddr_in){
+        .sin_family = AF_INET,
+        .sin_port = htons(endpoint.port),
+        .sin_addr = {.s_addr = htonl(endpoint.ip)},
+    };
+}
+
+/* All of it is best effort: a system that refuses caps the size, joins nothing, or is told so by the first send. */
 static void tune(int fd, bool listens)
 {
     int receive_bytes = listens ? UPLINK_RECEIVE_BYTES : 0; /* the system has a smallest size of its own */
-    /* Best effort: the system caps it without an error. */
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
 #ifdef IP_PMTUDISC_OMIT
-    /* A forged ICMP "fragmentation needed" must not change how the tunnel is sent. */
+    /* A forged ICMP "fragmentation needed" must not change how the tunnel is sent. Not _INTERFACE: a link with a smaller
+     * MTU than the guest believes gets fragments then, instead of nothing. */
     int discovery = IP_PMTUDISC_OMIT;
     (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discovery, sizeof discovery);
+#endif
+#ifndef OMERTAD_PORTABLE
+    int join = listens;
+    (void)setsockopt(fd, IPPROTO_UDP, UDP_GRO, &join, sizeof join);
 #endif
 }
 
@@ -34,20 +53,19 @@ int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, b
     if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         return -errno;
     tune(fd, listens);
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_port = htons(consumer.port),
-        .sin_addr = {.s_addr = htonl(consumer.ip)},
-    };
+    struct sockaddr_in address = address_of(consumer);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
         return -errno;
     uplink->fds[slot] = fd_take(&fd);
+    uplink->consumers[slot] = consumer;
+    uplink->largest[slot] = SEGMENT_BYTES_MAX;
+    uplink->refusals[slot] = 0;
     return 0;
 }
 
 void uplink_close(struct uplink *uplink, uint64_t slots)
 {
-    for (int slot = 0; slot < FLOW_MAX; slot++) {
+    for (int slot = 0; slot < FLOW_MAX && slots != 0; slot++) {
         if (slots & UINT64_C(1) << slot)
             fd_close(&uplink->fds[slot]);
     }
@@ -59,38 +77,206 @@ static bool is_late_icmp(int rc)
     return rc == -ECONNREFUSED || rc == -EHOSTUNREACH || rc == -ENETUNREACH || rc == -EHOSTDOWN || rc == -EPROTO;
 }
 
-static int send_some(int fd, const struct datagram *payloads, size_t count)
+/* ---- out ---------------------------------------------------------------------------------------------------------- */
+
+/** struct outgoing - A run cut into messages; counts[i] payloads in the i-th. */
+struct outgoing {
+    size_t messages;
+    size_t counts[UPLINK_RUN_MAX];
+};
+
+static void cut(const struct uplink *uplink, int slot, const struct uplink_run *run, size_t from,
+                struct outgoing *ret_outgoing)
 {
-    int sent = datagrams_send(fd, payloads, count);
-    if (is_late_icmp(sent))
-        sent = datagrams_send(fd, payloads, count);
-    if (sent == -EAGAIN || sent == -ENOBUFS) {
-        struct pollfd ready = {.fd = fd, .events = POLLOUT};
-        if (poll(&ready, 1, UPLINK_SEND_WAIT_MS) > 0)
-            sent = datagrams_send(fd, payloads, count);
-    }
-    return sent;
+#ifndef OMERTAD_PORTABLE
+    const size_t largest = uplink->largest[slot];
+#else
+    const size_t largest = 0;
+    (void)uplink;
+    (void)slot;
+#endif
+    ret_outgoing->messages = 0;
+    for (size_t at = from; at < run->count; at += ret_outgoing->counts[ret_outgoing->messages++])
+        ret_outgoing->counts[ret_outgoing->messages] = segment_count(&run->lengths[at], run->count - at, largest);
 }
 
-struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct datagram *payloads, size_t count)
+#ifndef OMERTAD_PORTABLE
+
+/** struct segment_control - Room for the one control message: at which distance the kernel cuts. */
+struct segment_control {
+    _Alignas(struct cmsghdr) char bytes[CMSG_SPACE(sizeof(uint16_t))];
+};
+
+static void ask_to_cut(struct msghdr *header, struct segment_control *control, size_t segment)
+{
+    header->msg_control = control->bytes;
+    header->msg_controllen = sizeof control->bytes;
+    struct cmsghdr *message = CMSG_FIRSTHDR(header);
+    message->cmsg_level = IPPROTO_UDP;
+    message->cmsg_type = UDP_SEGMENT;
+    message->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+    const uint16_t bytes = (uint16_t)segment;
+    memcpy(CMSG_DATA(message), &bytes, sizeof bytes);
+}
+
+/* Return: number of messages sent, at least 1, or what the system said about the first. */
+static int send_messages(int fd, const struct uplink_run *run, size_t from, const struct outgoing *outgoing)
+{
+    struct iovec parts[UPLINK_RUN_MAX];
+    struct mmsghdr headers[UPLINK_RUN_MAX];
+    struct segment_control controls[UPLINK_RUN_MAX];
+    for (size_t i = from; i < run->count; i++) /* sendmmsg(2) takes what it only reads as non-const */
+        parts[i] = (struct iovec){.iov_base = (uint8_t *)(uintptr_t)run->payloads[i], .iov_len = run->lengths[i]};
+    size_t at = from;
+    for (size_t i = 0; i < outgoing->messages; i++) {
+        headers[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[at], .msg_iovlen = outgoing->counts[i]}};
+        if (outgoing->counts[i] > 1)
+            ask_to_cut(&headers[i].msg_hdr, &controls[i], run->lengths[at]);
+        at += outgoing->counts[i];
+    }
+    int sent = sendmmsg(fd, headers, (unsigned)outgoing->messages, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : sent;
+}
+
+#else
+
+static int send_messages(int fd, const struct uplink_run *run, size_t from, const struct outgoing *outgoing)
+{
+    for (size_t i = 0; i < outgoing->messages; i++) {
+        if (send(fd, run->payloads[from + i], run->lengths[from + i], MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+            return i > 0 ? (int)i : -errno;
+    }
+    return (int)outgoing->messages;
+}
+
+#endif
+
+/* Notes what the kernel does not take joined. EMSGSIZE and, of older kernels, EINVAL: larger than the link, smaller ones may
+ * still go together. EIO: no checksum offload on the way. Return: whether it is worth another try, one by one. */
+static bool take_apart(struct uplink *uplink, int slot, size_t segment, int rc)
+{
+    if (rc != -EMSGSIZE && rc != -EINVAL && rc != -EIO && rc != -EOPNOTSUPP)
+        return false;
+    bool by_size = rc == -EMSGSIZE || rc == -EINVAL;
+    uplink->refusals[slot]++;
+    uplink->largest[slot] = by_size && uplink->refusals[slot] < UPLINK_REFUSALS_MAX ? segment - 1 : 0;
+    return true;
+}
+
+struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct uplink_run *run, size_t from)
 {
     struct uplink_sent sent = {0};
-    size_t at = 0;
-    while (at < count) {
-        int some = send_some(uplink->fds[slot], payloads + at, count - at);
-        if (some == -EAGAIN)
-            break; /* the link stays busy: the rest is dropped, as on any full queue */
-        size_t passed = some > 0 ? (size_t)some : 0;
-        for (size_t i = 0; i < passed; i++)
-            sent.payload_bytes += payloads[at + i].length;
-        sent.packets += passed;
-        at += passed > 0 ? passed : 1;
+    while (from + sent.done < run->count) {
+        const size_t at = from + sent.done;
+        struct outgoing outgoing;
+        cut(uplink, slot, run, at, &outgoing);
+        int some = send_messages(uplink->fds[slot], run, at, &outgoing);
+        if (is_late_icmp(some))
+            some = send_messages(uplink->fds[slot], run, at, &outgoing);
+        if (some == -EAGAIN || some == -ENOBUFS)
+            break;
+        for (size_t i = 0; i < outgoing.messages && (int)i < some; i++)
+            sent.done += outgoing.counts[i];
+        if (some > 0 || some == -EINTR || (outgoing.counts[0] > 1 && take_apart(uplink, slot, run->lengths[at], some)))
+            continue;
+        /* Whatever the system has against this message: the next one is tried all the same. */
+        for (size_t i = 0; i < outgoing.counts[0]; i++)
+            sent.refused_bytes += run->lengths[at + i];
+        sent.refused += outgoing.counts[0];
+        sent.done += outgoing.counts[0];
     }
     return sent;
 }
 
-int uplink_receive(struct uplink *uplink, int slot, struct datagram *payloads, size_t count)
+/* ---- back --------------------------------------------------------------------------------------------------------- */
+
+/* Between the making of a socket and its connection the kernel takes datagrams from everybody. What it queued then is still
+ * there after the connection, so each message's sender is looked at: that costs a few nanoseconds for up to 64 datagrams. */
+static void keep(struct uplink *uplink, int slot, struct uplink_batch *batch, struct uplink_message *message,
+                 const struct sockaddr_in *sender)
 {
-    int received = datagrams_receive(uplink->fds[slot], payloads, count);
-    return is_late_icmp(received) ? 0 : received;
+    const struct nat_endpoint consumer = uplink->consumers[slot];
+    if (sender->sin_family == AF_INET && ntohl(sender->sin_addr.s_addr) == consumer.ip &&
+        ntohs(sender->sin_port) == consumer.port)
+        batch->messages[batch->count++] = message;
+    else
+        uplink->strangers++;
+}
+
+#ifndef OMERTAD_PORTABLE
+
+/** struct joined_control - Room for the one control message: at which distance the kernel has joined. */
+struct joined_control {
+    _Alignas(struct cmsghdr) char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+static size_t segment_of(struct msghdr *header, size_t length)
+{
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control != NULL; control = CMSG_NXTHDR(header, control)) {
+        int segment = 0;
+        if (control->cmsg_level != IPPROTO_UDP || control->cmsg_type != UDP_GRO)
+            continue;
+        memcpy(&segment, CMSG_DATA(control), sizeof segment);
+        if (segment > 0 && (size_t)segment < length)
+            return (size_t)segment;
+    }
+    return length;
+}
+
+static int receive_messages(struct uplink *uplink, int slot, struct uplink_batch *batch)
+{
+    struct iovec parts[UPLINK_MESSAGES];
+    struct mmsghdr headers[UPLINK_MESSAGES];
+    struct sockaddr_in senders[UPLINK_MESSAGES];
+    struct joined_control controls[UPLINK_MESSAGES];
+    for (size_t i = 0; i < UPLINK_MESSAGES; i++) {
+        parts[i] = (struct iovec){.iov_base = batch->places[i].bytes, .iov_len = UPLINK_MESSAGE_BYTES};
+        headers[i] = (struct mmsghdr){.msg_hdr = {.msg_name = &senders[i],
+                                                  .msg_namelen = sizeof senders[i],
+                                                  .msg_iov = &parts[i],
+                                                  .msg_iovlen = 1,
+                                                  .msg_control = controls[i].bytes,
+                                                  .msg_controllen = sizeof controls[i].bytes}};
+        senders[i].sin_family = AF_UNSPEC;
+    }
+    int received = recvmmsg(uplink->fds[slot], headers, UPLINK_MESSAGES, MSG_DONTWAIT, NULL);
+    if (received < 0)
+        return -errno;
+    for (int i = 0; i < received; i++) {
+        struct uplink_message *message = &batch->places[i];
+        message->length = headers[i].msg_len;
+        message->segment = segment_of(&headers[i].msg_hdr, message->length);
+        message->truncated = (headers[i].msg_hdr.msg_flags & MSG_TRUNC) != 0;
+        keep(uplink, slot, batch, message, &senders[i]);
+    }
+    return received;
+}
+
+#else
+
+static int receive_messages(struct uplink *uplink, int slot, struct uplink_batch *batch)
+{
+    for (int i = 0; i < UPLINK_MESSAGES; i++) {
+        struct uplink_message *message = &batch->places[i];
+        struct sockaddr_in sender = {.sin_family = AF_UNSPEC};
+        struct iovec part = {.iov_base = message->bytes, .iov_len = UPLINK_MESSAGE_BYTES};
+        struct msghdr header = {.msg_name = &sender, .msg_namelen = sizeof sender, .msg_iov = &part, .msg_iovlen = 1};
+        ssize_t length = recvmsg(uplink->fds[slot], &header, MSG_DONTWAIT);
+        if (length < 0)
+            return i > 0 ? i : -errno;
+        message->length = (size_t)length;
+        message->segment = message->length;
+        message->truncated = (header.msg_flags & MSG_TRUNC) != 0;
+        keep(uplink, slot, batch, message, &sender);
+    }
+    return UPLINK_MESSAGES;
+}
+
+#endif
+
+int uplink_receive(struct uplink *uplink, int slot, struct uplink_batch *batch)
+{
+    batch->count = 0;
+    int received = receive_messages(uplink, slot, batch);
+    return is_late_icmp(received) || received == -EAGAIN ? 0 : received;
 }

@@ -1,4 +1,9 @@
-/* UDP sockets towards the consumer, one a flow, each connected: the kernel itself refuses datagrams from anybody else. */
+/* UDP sockets towards the consumer, one a flow, each connected: the kernel itself refuses datagrams from anybody else.
+ *
+ * What makes it fast is that the kernel's stack is walked once for many datagrams. Out, payloads of one size leave as one
+ * message (UDP_SEGMENT), straight from the buffers that their frames came in. Back, the kernel joins datagrams of one
+ * size (UDP_GRO), and they are taken apart in place. Where the kernel or the link refuses that, or the system has not got
+ * it (PORTABLE=1), the same functions send and receive one by one. */
 #ifndef NAT_UPLINK_H
 #define NAT_UPLINK_H
 
@@ -10,13 +15,66 @@
 #include "nat/flow.h"
 
 enum uplink_limits {
+    UPLINK_RUN_MAX = 64,                /* payloads handed over at once */
     UPLINK_RECEIVE_BYTES = 1024 * 1024, /* bursts of 1,000 full datagrams; the default loses 5 % of them */
-    UPLINK_SEND_WAIT_MS = 5,            /* when the link is busy; then the datagram is dropped */
+    UPLINK_REFUSALS_MAX = 4, /* messages of several datagrams that a socket may be refused; then it sends one by one */
+#ifndef OMERTAD_PORTABLE
+    UPLINK_MESSAGES = 4, /* a receive call's; more gains nothing measurable, and each may take 64 KiB */
+    UPLINK_MESSAGE_BYTES = 64 * 1024,
+#else
+    UPLINK_MESSAGES = 64,
+    UPLINK_MESSAGE_BYTES = DATAGRAM_BYTES,
+#endif
 };
 
-/** struct uplink - The socket of each flow slot, -1 where there is none. Owner: the NAT thread. */
+/**
+ * struct uplink - The sockets, by flow slot. Owner: the NAT thread
+ * @fds:       -1 where there is none
+ * @consumers: whom each is connected to
+ * @largest:   largest payload that this socket's messages may carry more than one of, as far as the kernel has told
+ * @refusals:  how often it has refused one
+ * @strangers: datagrams that came between the making of a socket and its connection, thrown away
+ */
 struct uplink {
     int fds[FLOW_MAX];
+    struct nat_endpoint consumers[FLOW_MAX];
+    size_t largest[FLOW_MAX];
+    uint8_t refusals[FLOW_MAX];
+    uint64_t strangers;
+};
+
+/** struct uplink_run - Payloads of one flow, in order. Owner: the caller; the bytes are in its buffers. */
+struct uplink_run {
+    size_t count;
+    size_t lengths[UPLINK_RUN_MAX];
+    const uint8_t *payloads[UPLINK_RUN_MAX];
+};
+
+/** struct uplink_sent - What became of a run. @refused: datagrams that the system will not take, ever. */
+struct uplink_sent {
+    size_t done; /* payloads from the run's begin that need no further thought: sent or refused */
+    size_t refused;
+    size_t refused_bytes;
+};
+
+/**
+ * struct uplink_message - What the kernel handed over at once: @length bytes, cut every @segment bytes
+ * @segment: 0 when @length is
+ *
+ * Owner: the batch. Only the last segment may be shorter.
+ */
+struct uplink_message {
+    size_t length;
+    size_t segment;
+    bool truncated; /* there was more than fits a buffer */
+    uint8_t bytes[UPLINK_MESSAGE_BYTES];
+};
+
+/** struct uplink_batch - Owner: the NAT thread. One for all flows: only one is read at a time. */
+struct uplink_batch {
+    size_t count;
+    struct uplink_message *messages[UPLINK_MESSAGES]; /* those of the consumer, in order */
+    struct uplink_message places[UPLINK_MESSAGES];
 };
 
 /** uplink_init() - No sockets yet. Thread: the owner */
@@ -34,26 +92,26 @@ int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, b
 /** uplink_close() - Close the sockets of these slots. @slots: one bit a slot. Thread: the owner */
 void uplink_close(struct uplink *uplink, uint64_t slots);
 
-/** struct uplink_sent - What became of a run of payloads. */
-struct uplink_sent {
-    uint64_t packets;
-    uint64_t payload_bytes;
-};
-
 /**
- * uplink_send() - Send payloads of one flow in order
- * Return: how many went; one that the system refuses is left out and the next is tried
+ * uplink_send() - Send payloads of one flow in order, without waiting
+ * @run:   at least one payload
+ * @from:  index of the first payload to send
+ * Return: what was done with those from @from on. When it is not all of them the link is busy: the rest is to be offered
+ *         again
  * Thread: the owner
  *
- * An ICMP error that an earlier datagram brought is reported by the next send: that send is tried again, once.
+ * An ICMP error that an earlier datagram brought is reported by the next send: that send is tried again, once. A message
+ * of several datagrams that the kernel or the link does not take is sent one by one, and so are later ones.
  */
-struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct datagram *payloads, size_t count);
+struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct uplink_run *run, size_t from);
 
 /**
- * uplink_receive() - Take datagrams of one flow, without waiting
- * Return: as datagrams_receive(); errors that ICMP brought count as nothing received
+ * uplink_receive() - Take what is there for one flow, without waiting
+ * @batch: filled
+ * Return: number of messages taken from the queue, those of strangers included; 0 when there was nothing. Errors that ICMP
+ *         brought count as nothing; else what the system said
  * Thread: the owner
  */
-int uplink_receive(struct uplink *uplink, int slot, struct datagram *payloads, size_t count);
+int uplink_receive(struct uplink *uplink, int slot, struct uplink_batch *batch);
 
 #endif

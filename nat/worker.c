@@ -2,16 +2,29 @@
 
 #include <errno.h>
 #include <sodium.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "nat/allowlist.h"
 #include "nat/arp.h"
-#include "nat/compose.h"
 #include "nat/dhcp.h"
 #include "nat/packet.h"
 #include "nat/verdict.h"
 #include "nat/wire.h"
+
+void worker_init(struct worker *worker, const struct nat_config *config, struct counters *counters)
+{
+    worker->link = config->link;
+    worker->counters = counters;
+    worker->expiry_ms = UINT64_MAX;
+    frame_io_init(&worker->frame_io, config->frame_fd, config->framing, config->peer_known);
+    uplink_init(&worker->uplink);
+    reporter_init(&worker->reporter, config->report_fd);
+    uint64_t mac = 0;
+    for (size_t i = 0; i < sizeof config->link.guest_mac.b; i++)
+        mac = mac * 256 + config->link.guest_mac.b[i];
+    counter_set(&counters->guest_mac, mac);
+}
 
 static void count_frames(struct worker *worker, enum nat_reason reason, uint64_t frames, uint64_t bytes)
 {
@@ -19,21 +32,16 @@ static void count_frames(struct worker *worker, enum nat_reason reason, uint64_t
     counter_add(&worker->counters->bytes[reason], bytes);
 }
 
-static void count_inbound(struct worker *worker, enum nat_inbound what, uint64_t packets, uint64_t bytes)
-{
-    counter_add(&worker->counters->inbound_packets[what], packets);
-    counter_add(&worker->counters->inbound_bytes[what], bytes);
-}
-
 static void tell_tunnel(struct worker *worker, uint64_t now_ms)
 {
     counter_set(&worker->counters->tunnel, worker->tunnel.state);
     counter_set(&worker->counters->tunnel_established_ms, worker->tunnel.established_ms);
     reporter_tunnel(&worker->reporter, worker->tunnel.state, now_ms);
+    worker->expiry_ms = now_ms; /* it may have a date now */
 }
 
-static void observe_tunnel(struct worker *worker, enum wireguard_side from, const uint8_t *payload, size_t length,
-                           uint64_t now_ms)
+void worker_observe(struct worker *worker, enum wireguard_side from, const uint8_t *payload, size_t length,
+                    uint64_t now_ms)
 {
     struct wireguard_observer *tunnel = &worker->tunnel;
     enum wireguard_message message = wireguard_classify(payload, length);
@@ -48,31 +56,53 @@ static void observe_tunnel(struct worker *worker, enum wireguard_side from, cons
     tell_tunnel(worker, now_ms);
 }
 
-/* Whether a packet of @bytes may pass two buckets; takes from both or from none. */
-static bool pass_buckets(struct bucket *bits, struct bucket *packets, size_t bytes, uint64_t now_ms)
-{
-    if (!bucket_holds(bits, (uint64_t)bytes * 8, now_ms) || !bucket_holds(packets, 1, now_ms))
-        return false;
-    bucket_take(bits, (uint64_t)bytes * 8);
-    bucket_take(packets, 1);
-    return true;
-}
-
 /* ---- out: VM to consumer ---------------------------------------------------------------------------------------- */
 
-static void flush_run(struct worker *worker)
+/* What is left of the run will not go. */
+static void drop_run(struct worker *worker)
 {
     struct worker_run *run = &worker->run;
-    if (run->count == 0)
-        return;
-    struct uplink_sent sent = uplink_send(&worker->uplink, run->slot, run->payloads, run->count);
-    uint64_t offered_bytes = 0;
-    for (size_t i = 0; i < run->count; i++)
-        offered_bytes += run->payloads[i].length + WIRE_PAYLOAD;
-    uint64_t sent_bytes = sent.payload_bytes + sent.packets * WIRE_PAYLOAD;
-    count_frames(worker, run->reason, sent.packets, sent_bytes);
-    count_frames(worker, NAT_REASON_UPLINK, run->count - sent.packets, offered_bytes - sent_bytes);
-    run->count = 0;
+    uint64_t bytes = 0;
+    for (size_t i = run->from; i < run->payloads.count; i++)
+        bytes += run->payloads.lengths[i] + WIRE_PAYLOAD;
+    count_frames(worker, NAT_REASON_UPLINK, run->payloads.count - run->from, bytes);
+    run->payloads.count = 0;
+    run->from = 0;
+    run->held = false;
+    run->stalled = false;
+}
+
+static void hold_run(struct worker *worker, bool moved, uint64_t now_ms)
+{
+    struct worker_run *run = &worker->run;
+    if (!run->held || moved)
+        run->held_ms = now_ms;
+    run->stalled = run->held && !moved;
+    run->held = true;
+}
+
+/* Return: whether the run is done with; else it is held. */
+static bool flush_run(struct worker *worker, uint64_t now_ms)
+{
+    struct worker_run *run = &worker->run;
+    if (run->payloads.count == 0)
+        return true;
+    struct uplink_sent sent = uplink_send(&worker->uplink, run->slot, &run->payloads, run->from);
+    uint64_t bytes = sent.done * WIRE_PAYLOAD;
+    for (size_t i = 0; i < sent.done; i++)
+        bytes += run->payloads.lengths[run->from + i];
+    uint64_t refused_bytes = sent.refused_bytes + sent.refused * WIRE_PAYLOAD;
+    count_frames(worker, run->reason, sent.done - sent.refused, bytes - refused_bytes);
+    if (sent.refused > 0)
+        count_frames(worker, NAT_REASON_UPLINK, sent.refused, refused_bytes);
+    run->from += sent.done;
+    if (run->from < run->payloads.count) {
+        hold_run(worker, sent.done > 0, now_ms);
+        if (now_ms - run->held_ms < WORKER_HOLD_MS)
+            return false;
+    }
+    drop_run(worker);
+    return true;
 }
 
 static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endpoint consumer, uint64_t now_ms)
@@ -86,6 +116,8 @@ static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endp
         slot = FLOW_NONE;
     } else {
         counter_add(&worker->counters->flows_opened, 1);
+        if (now_ms + FLOW_IDLE_MS < worker->expiry_ms)
+            worker->expiry_ms = now_ms + FLOW_IDLE_MS;
     }
     counter_set(&worker->counters->flows_open, worker->flows.open_count);
     return slot;
@@ -101,56 +133,50 @@ static enum nat_reason hold_back(struct worker *worker, const struct packet *pac
         bucket_take(&rates->unanswered, 1);
     }
     size_t ip_bytes = packet->payload_bytes + (WIRE_PAYLOAD - WIRE_IPV4);
-    bool passes = pass_buckets(&rates->egress_bits, &rates->egress_packets, ip_bytes, now_ms);
+    bool passes = bucket_pass(&rates->egress_bits, &rates->egress_packets, ip_bytes, now_ms);
     return passes ? NAT_REASON_ALLOWED : NAT_REASON_RATE_LIMITED;
 }
 
-static void forward(struct worker *worker, enum nat_reason reason, const struct packet *packet, size_t frame_bytes,
+/* Return: false when the frame has to be judged again, because the run before it is held. */
+static bool forward(struct worker *worker, enum nat_reason reason, const struct packet *packet, size_t frame_bytes,
                     uint64_t now_ms)
 {
+    struct worker_run *run = &worker->run;
+    int slot = flow_find(&worker->flows, packet->source.port, packet->destination);
+    if (run->payloads.count > 0 && (slot != run->slot || reason != run->reason) && !flush_run(worker, now_ms))
+        return false; /* also before a slot is given to another flow */
     enum nat_reason held = hold_back(worker, packet, now_ms);
     if (held != NAT_REASON_ALLOWED) {
         count_frames(worker, held, 1, frame_bytes);
-        return;
+        return true;
     }
-    struct worker_run *run = &worker->run;
-    int slot = flow_find(&worker->flows, packet->source.port, packet->destination);
-    if (run->count > 0 && (slot != run->slot || reason != run->reason))
-        flush_run(worker); /* also before a slot is given to another flow */
     if (slot == FLOW_NONE)
         slot = open_flow(worker, packet->source.port, packet->destination, now_ms);
     if (slot == FLOW_NONE) {
         count_frames(worker, NAT_REASON_UPLINK, 1, frame_bytes);
-        return;
+        return true;
     }
     flow_touch(&worker->flows, slot, now_ms);
     run->slot = slot;
     run->reason = reason;
-    run->payloads[run->count++] = (struct datagram){
-        .bytes = (uint8_t *)(uintptr_t)packet->payload, /* sendmmsg(2) takes what it only reads as non-const */
-        .length = packet->payload_bytes,
-    };
+    run->payloads.payloads[run->payloads.count] = packet->payload;
+    run->payloads.lengths[run->payloads.count++] = packet->payload_bytes;
     if (worker->flows.slots[slot].listens)
-        observe_tunnel(worker, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
+        worker_observe(worker, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
+    return true;
 }
 
 static void answer(struct worker *worker, enum nat_reason reason, const struct packet *packet)
 {
-    uint8_t frame[DHCP_FRAME_BYTES];
+    uint8_t bytes[DATAGRAM_ROOM + DHCP_FRAME_BYTES];
+    uint8_t *frame = bytes + DATAGRAM_ROOM;
     size_t length =
         reason == NAT_REASON_ARP ? arp_answer(packet, &worker->link, frame) : dhcp_answer(packet, &worker->link, frame);
     if (length == 0)
         return;
-    struct datagram message = {.bytes = frame, .length = length};
+    struct datagram_parts message = {.head = frame, .head_bytes = length};
     /* A VM that does not take its answer asks again. */
     (void)frame_io_send(&worker->frame_io, &message, 1);
-}
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    REQUIRE(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* Written once, before the flag that others read it behind. */
@@ -167,7 +193,7 @@ static void note_violation(struct worker *worker, const struct violation_frame *
 {
     struct nat_violation *made = violation_record(&worker->violations, frame, policy, now_ms);
     if (made != NULL) {
-        made->detection_latency_us = (uint32_t)(now_us() - batch_us);
+        made->detection_latency_us = (uint32_t)(clock_monotonic_us() - batch_us);
         counter_set(&worker->counters->violations, worker->violations.made);
     }
     if (frame->terminates)
@@ -187,7 +213,7 @@ bool worker_condemned(const struct worker *worker, struct nat_violation *ret_vio
 static void terminate(struct worker *worker, const struct violation_frame *frame, uint64_t batch_us, uint64_t now_ms)
 {
     struct nat_policy broken = worker->policy;
-    flush_run(worker); /* what was allowed before, in order */
+    (void)flush_run(worker, now_ms); /* what was allowed before, in order; a held rest goes with its flow */
     worker_shut(worker);
     worker->ended = true;
     note_violation(worker, frame, &broken, batch_us, now_ms);
@@ -206,8 +232,10 @@ static void learn_guest_mac(struct worker *worker, const struct packet *packet)
     counter_set(&worker->counters->guest_mac, mac);
 }
 
-static void judge(struct worker *worker, const struct datagram *frame, uint64_t batch_us, uint64_t now_ms)
+/* Return: false when the frame has to be judged again. */
+static bool judge(struct worker *worker, const struct datagram *frame, uint64_t now_us)
 {
+    const uint64_t now_ms = now_us / 1000;
     struct packet packet;
     packet_parse(frame->bytes, frame->length, worker->link.mtu, &packet);
     if (counter_get(&worker->counters->guest_mac) == 0)
@@ -218,22 +246,22 @@ static void judge(struct worker *worker, const struct datagram *frame, uint64_t 
                                          frame->length};
     switch (verdict.what) {
     case NAT_FORWARD:
-        forward(worker, verdict.reason, &packet, frame->length, now_ms); /* counts once it is known to have gone */
-        return;
+        return forward(worker, verdict.reason, &packet, frame->length, now_ms); /* counts once it has gone */
     case NAT_ANSWER:
         answer(worker, verdict.reason, &packet);
         break;
     case NAT_TERMINATE:
-        terminate(worker, &frame_seen, batch_us, now_ms);
+        terminate(worker, &frame_seen, now_us, now_ms);
         break;
     case NAT_DROP:
         if (verdict.violation)
-            note_violation(worker, &frame_seen, &worker->policy, batch_us, now_ms);
+            note_violation(worker, &frame_seen, &worker->policy, now_us, now_ms);
         break;
     case NAT_VERDICT_COUNT:
         break;
     }
     count_frames(worker, verdict.reason, 1, frame->length);
+    return true;
 }
 
 /* The sampler may have run dry before: then it has every frame judged, which is safe and only slower. */
@@ -252,92 +280,45 @@ static bool is_passing(int rc)
     return rc == -EAGAIN || rc == -EINTR || rc == -ECONNRESET || rc == -ECONNREFUSED || rc == -ENOBUFS || rc == -ENOMEM;
 }
 
-int worker_outbound(struct worker *worker, uint64_t now_ms)
+int worker_outbound(struct worker *worker, uint64_t now_us)
 {
-    int rc = frame_io_receive(&worker->frame_io, &worker->outbound);
-    if (rc < 0)
-        return is_passing(rc) ? 0 : rc;
-    refill_sampler(worker);
-    uint64_t batch_us = now_us();
-    for (size_t i = 0; i < worker->outbound.count; i++)
-        judge(worker, &worker->outbound.frames[i], batch_us, now_ms);
-    flush_run(worker);
+    struct frame_batch *batch = &worker->outbound;
+    if (worker->run.held && !flush_run(worker, now_us / 1000))
+        return 0;
+    if (worker->judged == batch->count) {
+        int rc = frame_io_receive(&worker->frame_io, batch);
+        worker->judged = 0;
+        if (rc < 0)
+            return is_passing(rc) ? 0 : rc;
+        refill_sampler(worker);
+    }
+    while (worker->judged < batch->count) {
+        if (!judge(worker, &batch->frames[worker->judged], now_us))
+            return 0;
+        worker->judged++;
+    }
+    (void)flush_run(worker,
+                    now_us / 1000); /* the payloads lie in the batch: a held run keeps it from being filled again */
     return 0;
 }
 
-/* ---- back: consumer to VM --------------------------------------------------------------------------------------- */
-
-bool worker_inbound_waits(const struct worker *worker)
+enum worker_wait worker_outbound_wait(const struct worker *worker)
 {
-    return worker->inbound.next < worker->inbound.count;
-}
-
-void worker_push(struct worker *worker)
-{
-    struct worker_inbound *inbound = &worker->inbound;
-    while (worker_inbound_waits(worker)) {
-        size_t waiting = inbound->count - inbound->next;
-        int sent = frame_io_send(&worker->frame_io, &inbound->frames[inbound->next], waiting);
-        if (sent == -EAGAIN || sent == -ENOBUFS)
-            return;
-        enum nat_inbound what = sent > 0 ? NAT_INBOUND_DELIVERED : NAT_INBOUND_VM_GONE;
-        size_t passed = sent > 0 ? (size_t)sent : waiting;
-        uint64_t bytes = 0;
-        for (size_t i = 0; i < passed; i++)
-            bytes += inbound->frames[inbound->next + i].length;
-        count_inbound(worker, what, passed, bytes);
-        inbound->next += passed;
-    }
-}
-
-static void compose_frame(struct worker *worker, const struct flow *flow, const struct datagram *payload,
-                          uint64_t now_ms)
-{
-    struct worker_inbound *inbound = &worker->inbound;
-    struct nat_endpoint guest = {worker->link.guest_ip, flow->guest_port};
-    uint8_t *frame = payload->bytes - WIRE_PAYLOAD;
-    size_t length = 0;
-    size_t ip_bytes = payload->length + (WIRE_PAYLOAD - WIRE_IPV4);
-    if (!pass_buckets(&worker->rates.ingress_bits, &worker->rates.ingress_packets, ip_bytes, now_ms)) {
-        count_inbound(worker, NAT_INBOUND_RATE_LIMITED, 1, payload->length);
-        return;
-    }
-    if (!payload->truncated)
-        length = compose_udp(frame, payload->bytes, payload->length, &worker->link, flow->consumer, guest);
-    if (length == 0) {
-        count_inbound(worker, NAT_INBOUND_TOO_BIG, 1, payload->length);
-        return;
-    }
-    inbound->frames[inbound->count++] = (struct datagram){.bytes = frame, .length = length};
-}
-
-void worker_inbound(struct worker *worker, int slot, uint64_t now_ms)
-{
-    struct worker_inbound *inbound = &worker->inbound;
-    REQUIRE(!worker_inbound_waits(worker));
-    struct datagram payloads[DATAGRAMS_MAX];
-    for (size_t i = 0; i < DATAGRAMS_MAX; i++)
-        payloads[i] =
-            (struct datagram){.bytes = inbound->bytes[i] + WIRE_PAYLOAD, .length = DATAGRAM_BYTES - WIRE_PAYLOAD};
-    int received = uplink_receive(&worker->uplink, slot, payloads, DATAGRAMS_MAX);
-    if (received <= 0)
-        return;
-    const struct flow *flow = &worker->flows.slots[slot];
-    flow_touch(&worker->flows, slot, now_ms);
-    counter_set(&worker->counters->consumer_heard_ms, now_ms);
-    inbound->next = 0;
-    inbound->count = 0;
-    for (size_t i = 0; i < (size_t)received; i++) {
-        observe_tunnel(worker, WIREGUARD_CONSUMER, payloads[i].bytes, payloads[i].length, now_ms);
-        compose_frame(worker, flow, &payloads[i], now_ms);
-    }
-    worker_push(worker);
+    if (worker->run.held)
+        return worker->run.stalled ? WORKER_WAIT_MOMENT : WORKER_WAIT_UPLINK;
+    bool more = worker->judged < worker->outbound.count || frame_io_has_more(&worker->frame_io);
+    return more ? WORKER_WAIT_NOT : WORKER_WAIT_FRAMES;
 }
 
 /* ---- policy ----------------------------------------------------------------------------------------------------- */
 
 static void closed_flows(struct worker *worker, uint64_t slots)
 {
+    if (slots == 0)
+        return;
+    if (worker->run.payloads.count > 0 && slots >> worker->run.slot & 1)
+        drop_run(worker);
+    worker_inbound_drop(worker, slots);
     uplink_close(&worker->uplink, slots);
     counter_set(&worker->counters->flows_open, worker->flows.open_count);
 }
@@ -379,7 +360,6 @@ void worker_shut(struct worker *worker)
 {
     worker->policy = (struct nat_policy){0};
     closed_flows(worker, flow_retain(&worker->flows, &worker->policy));
-    worker->inbound.next = worker->inbound.count;
     counter_set(&worker->counters->policy_generation, 0);
 }
 
@@ -390,14 +370,17 @@ bool worker_listens(const struct worker *worker, int slot)
 
 void worker_expire(struct worker *worker, uint64_t now_ms)
 {
+    if (now_ms < worker->expiry_ms)
+        return;
     closed_flows(worker, flow_expire(&worker->flows, now_ms));
     if (wireguard_expire(&worker->tunnel, now_ms))
         tell_tunnel(worker, now_ms);
+    uint64_t flow_ms = flow_next_expiry(&worker->flows);
+    uint64_t tunnel_ms = wireguard_next_expiry(&worker->tunnel);
+    worker->expiry_ms = flow_ms < tunnel_ms ? flow_ms : tunnel_ms;
 }
 
 uint64_t worker_next_expiry(const struct worker *worker)
 {
-    uint64_t flow_ms = flow_next_expiry(&worker->flows);
-    uint64_t tunnel_ms = wireguard_next_expiry(&worker->tunnel);
-    return flow_ms < tunnel_ms ? flow_ms : tunnel_ms;
+    return worker->expiry_ms;
 }

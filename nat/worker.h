@@ -1,9 +1,21 @@
 /* What the NAT thread of one VM works on, and the two ways of a frame through it.
  *
  * Out: frame_io_receive (a batch) -> packet_parse -> verdict_decide -> flow -> uplink_send (runs of one flow).
- * Back: uplink_receive (a batch) -> compose_udp -> frame_io_send. A payload is never copied: it leaves from the buffer that
- * its frame came in, and comes back into the place behind its headers. When the VM does not take its frames, nothing
- * more is read from the uplink: the kernel's socket buffer is the bounded queue. */
+ * Back: uplink_receive (a batch) -> compose_udp -> frame_io_send.
+ *
+ * Why it is fast: a frame costs its share of a few system calls, one pass over its bytes for the checksum, and some dozens of
+ * instructions; the rest of this folder is arranged so that nothing is added to that.
+ * - A payload is never copied. It leaves from the buffer that its frame came in; on the way back it stays where the kernel
+ *   has put it, and its headers are written beside it.
+ * - The expensive step is a walk through the kernel's stack, so one walk serves many packets: runs of one flow leave as
+ *   one message, datagrams of the consumer come joined (uplink.h), frames come by 64 or by the bufferful (frame_io.h).
+ * - No allocation, no lock and no clock for a frame: all memory is in this struct, nobody else writes it, and time is
+ *   read once a round. Counters are plain stores, because each has one writer.
+ * - What there may be many of (flows, destinations, kinds of violations) is found by looking at the last hit first, or in a
+ *   table that fits a few cache lines.
+ *
+ * Nothing waits inside: when the VM does not take its frames, nothing more is read from the uplink, and when the uplink is
+ * busy, nothing more from the VM. The kernel's socket buffers are the bounded queues, each way for itself. */
 #ifndef NAT_WORKER_H
 #define NAT_WORKER_H
 
@@ -28,22 +40,33 @@ enum worker_limits {
     WORKER_HANDSHAKE_GAP_MS =
         1000, /* keys are renewed every two minutes; who does it more often is not told of each time */
     WORKER_UNANSWERED_PER_S = 1, /* so few that nobody is flooded in our name */
+    WORKER_HOLD_MS = 1000,       /* a link that is busy for longer has lost its packets' worth; then they are dropped */
+    WORKER_HEADER_BYTES = 48,    /* a frame's headers, the room before them, and two bytes so that IPv4 is aligned */
 };
 
 /** struct worker_run - Payloads of one flow that go out together; they lie in the batch of frames. */
 struct worker_run {
     int slot;
     enum nat_reason reason; /* why they are forwarded */
-    size_t count;
-    struct datagram payloads[DATAGRAMS_MAX];
+    struct uplink_run payloads;
+    size_t from;  /* those before it have gone */
+    bool held;    /* the link was busy: the rest waits since @held_ms */
+    bool stalled; /* and still was when it said that it had room */
+    uint64_t held_ms;
 };
 
-/** struct worker_inbound - Frames composed for the VM; those from @next on wait for room in its queue. */
+/** struct worker_inbound - What came for one flow: messages, from the cursor on not yet composed, and composed frames, those
+ * from @next on not yet taken by the VM. */
 struct worker_inbound {
+    int slot;
+    struct flow flow; /* as it was: the slot may be another's by now */
+    size_t message;   /* the cursor: which message, */
+    size_t offset;    /* and where in it */
     size_t next;
     size_t count;
-    struct datagram frames[DATAGRAMS_MAX];
-    uint8_t bytes[DATAGRAMS_MAX][DATAGRAM_BYTES];
+    struct datagram_parts frames[DATAGRAMS_MAX];
+    uint8_t headers[DATAGRAMS_MAX][WORKER_HEADER_BYTES];
+    struct uplink_batch received;
 };
 
 /** struct worker_rates - What may still pass. Owner: the worker. */
@@ -73,26 +96,53 @@ struct worker {
     struct violation_table violations;
     struct nat_violation condemning; /* the one that shut the gate for good; constant once @condemned is set */
     atomic_bool condemned;
+    size_t judged;      /* frames of @outbound that are done with, but for @run */
+    uint64_t expiry_ms; /* nothing expires before; what was used since may make it later */
     struct frame_batch outbound;
     struct worker_inbound inbound;
 };
 
+/** worker_init() - A worker whose gate is shut. @worker: all zeros. Thread: any, before the NAT thread starts */
+void worker_init(struct worker *worker, const struct nat_config *config, struct counters *counters);
+
 /**
- * worker_outbound() - Take one batch of frames from the VM, judge each, send on what is allowed
- * @now_ms: monotonic time of the batch
+ * worker_outbound() - Go on with the frames at hand, or take the next batch; judge each, send on what is allowed
+ * @now_us: monotonic time of the batch
  * Return:  0, or negative when the attachment is lost
  * Thread:  the owner
  */
-int worker_outbound(struct worker *worker, uint64_t now_ms);
+int worker_outbound(struct worker *worker, uint64_t now_us);
 
-/** worker_inbound() - Take one batch from a flow's socket and send it to the VM. Thread: the owner */
-void worker_inbound(struct worker *worker, int slot, uint64_t now_ms);
+/** enum worker_wait - What has to be before worker_outbound() has something to do. */
+enum worker_wait {
+    WORKER_WAIT_FRAMES, /* frames on the attachment */
+    WORKER_WAIT_UPLINK, /* room at the socket of the run's slot */
+    WORKER_WAIT_MOMENT, /* a millisecond: the link says that it has room and takes nothing */
+    WORKER_WAIT_NOT,    /* it has something to do now */
+};
 
-/** worker_inbound_waits() - Whether composed frames wait for room in the VM's queue. Thread: the owner */
+/** worker_outbound_wait() - Which of them. Thread: the owner */
+enum worker_wait worker_outbound_wait(const struct worker *worker);
+
+/**
+ * worker_inbound() - Take what is there from a flow's socket and send it to the VM
+ * Return: whether there may be more and the VM has room
+ * Thread: the owner
+ */
+bool worker_inbound(struct worker *worker, int slot, uint64_t now_ms);
+
+/** worker_inbound_waits() - Whether what came waits for room in the VM's queue. Thread: the owner */
 bool worker_inbound_waits(const struct worker *worker);
 
-/** worker_push() - Send the frames that wait. Thread: the owner */
-void worker_push(struct worker *worker);
+/** worker_push() - Send what waits. Thread: the owner */
+void worker_push(struct worker *worker, uint64_t now_ms);
+
+/** worker_inbound_drop() - Forget what waits for the VM from flows that were closed. @slots: one bit a slot. Thread: the owner */
+void worker_inbound_drop(struct worker *worker, uint64_t slots);
+
+/** worker_observe() - Note what a payload says of the tunnel. Thread: the owner */
+void worker_observe(struct worker *worker, enum wireguard_side from, const uint8_t *payload, size_t length,
+                    uint64_t now_ms);
 
 /** worker_apply() - Enforce a policy from the next frame on; flows that it does not allow are closed. Thread: the owner */
 void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64_t now_ms);
@@ -109,7 +159,7 @@ bool worker_listens(const struct worker *worker, int slot);
 /** worker_expire() - Close flows that were idle too long, note a tunnel that was lost. Thread: the owner */
 void worker_expire(struct worker *worker, uint64_t now_ms);
 
-/** worker_next_expiry() - When worker_expire() has something to do; UINT64_MAX never. Thread: the owner */
+/** worker_next_expiry() - When worker_expire() may have something to do; UINT64_MAX never. Thread: the owner */
 uint64_t worker_next_expiry(const struct worker *worker);
 
 #endif

@@ -114,6 +114,8 @@ static void on_report(struct vmm *vmm, struct machine *machine, const struct nat
         event.tunnel = report->tunnel;
         lifecycle_tell(vmm, machine, &event);
         return;
+    case NAT_REPORT_DETACHED:
+        return; /* the hypervisor has ended or is about to, and says more about it */
     case NAT_REPORT_FAILED:
         lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, report->text);
         return;

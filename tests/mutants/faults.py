@@ -19,19 +19,6 @@ def fault(name, *edits):
     return Fault(name, edits)
 
 
-# In the place of the kernel's check of a connected socket: an open one that remembers where to send.
-OPEN_UPLINK = """static struct sockaddr_in loose_peer;
-static int loose_send(int fd, const struct datagram *messages, size_t count)
-{
-    (void)count;
-    const struct sockaddr *to = (const struct sockaddr *)&loose_peer;
-    return sendto(fd, messages->bytes, messages->length, 0, to, sizeof loose_peer) < 0 ? -errno : 1;
-}
-#define datagrams_send loose_send
-
-static void tune(int fd, bool listens)
-{"""
-
 FAULTS = (
     fault("port ignored",
           ("nat/allowlist.c", "policy->allow[i].ip == endpoint.ip && policy->allow[i].port == endpoint.port",
@@ -77,10 +64,37 @@ FAULTS = (
            "packet->arp_operation != WIRE_ARP_REQUEST")),
     fault("DHCP option walk ends one byte late",
           ("nat/dhcp.c", "if (length - at - 2 < value_length)", "if (length - at - 1 < value_length)")),
-    fault("stranger accepted on the uplink",
-          ("nat/uplink.c", "static void tune(int fd, bool listens)\n{", OPEN_UPLINK),
-          ("nat/uplink.c", "if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)",
-           "loose_peer = address;\n    if (fd < 0)")),
+    fault("stranger heard between socket and connection",
+          ("nat/uplink.c", "if (sender->sin_family == AF_INET && ntohl", "if (sender->sin_family != 0 || ntohl")),
+    fault("uplink's sender compared without the port",
+          ("nat/uplink.c", "ntohs(sender->sin_port) == consumer.port", "sender->sin_port != 0")),
+    fault("an ICMP error eats a send",
+          ("nat/uplink.c", "if (is_late_icmp(some))", "if (is_late_icmp(some) && at > run->count)")),
+    fault("a link without buffers loses packets",
+          ("nat/uplink.c", "if (some == -EAGAIN || some == -ENOBUFS)", "if (some == -EAGAIN)")),
+    fault("a refused message is not taken apart",
+          ("nat/uplink.c", "if (rc != -EMSGSIZE && rc != -EINVAL && rc != -EIO && rc != -EOPNOTSUPP)", "if (rc != 0)")),
+    fault("joined datagrams delivered as one",
+          ("nat/uplink.c", "if (segment > 0 && (size_t)segment < length)", "if (segment > 0 && length == 0)")),
+    fault("a longer datagram ends a message",
+          ("nat/segment.c", "lengths[taken] > 0 && lengths[taken] < size", "lengths[taken] > 0")),
+    fault("an empty datagram ends a message",
+          ("nat/segment.c", "lengths[taken] > 0 && lengths[taken] < size", "lengths[taken] < size")),
+    fault("more segments than a kernel takes",
+          ("nat/segment.c", "if (most > SEGMENT_COUNT_MAX)", "if (most > 2 * SEGMENT_COUNT_MAX)")),
+    fault("a held run's next frame lost",
+          ("nat/worker.c", "if (!judge(worker, &batch->frames[worker->judged], now_us))\n            return 0;",
+           "(void)judge(worker, &batch->frames[worker->judged], now_us);")),
+    fault("errors of the attachment make the thread spin",
+          ("nat/nat.c", "(POLLIN | POLLERR | POLLHUP | POLLNVAL)", "POLLIN")),
+    fault("a stream's frame taken before it is whole",
+          ("nat/frame_stream.c", "if (there - PREFIX_BYTES < kept)", "if (there < kept)")),
+    fault("a stream's lying length believed",
+          ("nat/frame_stream.c", "if (length > FRAME_STREAM_LENGTH_MAX)", "if (length == UINT32_MAX)")),
+    fault("the rest of an oversized frame taken for frames",
+          ("nat/frame_stream.c", "stream->skip = length - kept;", "stream->skip = 0;")),
+    fault("the end of a frame lost in a full stream",
+          ("nat/frame_stream.c", "stream->tail_at = sent;", "stream->tail_at = head + frame->body_bytes;")),
     fault("stranger accepted on the attachment",
           ("nat/frame_io.c", "return a_length == b_length && memcmp(a, b, a_length) == 0;",
            "return a_length == b_length || memcmp(a, b, a_length) != 0;")),

@@ -2,8 +2,11 @@
 
 #include "tests/cmocka.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/scope.h"
@@ -15,20 +18,32 @@ static void limit_receive(int fd)
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
 }
 
-void lab_start(struct lab *lab, const struct nat_link *link)
+void lab_start_with(struct lab *lab, const struct nat_link *link, enum nat_framing framing, uint32_t busy_poll_us)
 {
     int frames[2];
     int reports[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, frames), 0);
+    const int type = framing == NAT_FRAMING_STREAM ? SOCK_STREAM : SOCK_DGRAM;
+    assert_int_equal(socketpair(AF_UNIX, type, 0, frames), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, reports), 0);
     assert_int_equal(fcntl(frames[0], F_SETFL, O_NONBLOCK), 0);
-    struct nat_config config = {.frame_fd = frames[0], .peer_known = true, .report_fd = reports[0], .link = *link};
+    struct nat_config config = {.frame_fd = frames[0],
+                                .framing = framing,
+                                .peer_known = true,
+                                .report_fd = reports[0],
+                                .link = *link,
+                                .busy_poll_us = busy_poll_us};
     assert_int_equal(nat_start(&config, &lab->nat, NULL), 0);
+    lab->framing = framing;
     lab->guest = frames[1];
     lab->reports = reports[1];
     lab->consumer = link_udp_socket(test_consumer);
     limit_receive(lab->guest);
     limit_receive(lab->reports);
+}
+
+void lab_start(struct lab *lab, const struct nat_link *link)
+{
+    lab_start_with(lab, link, NAT_FRAMING_DATAGRAM, 0);
 }
 
 struct nat_report lab_report(const struct lab *lab, enum nat_report_kind kind)
@@ -69,7 +84,24 @@ void lab_stop(struct lab *lab)
 
 void lab_guest_sends(const struct lab *lab, const struct frame *frame)
 {
-    assert_int_equal(send(lab->guest, frame->bytes, frame->length, 0), frame->length);
+    const uint32_t prefix = htonl((uint32_t)frame->length);
+    uint8_t bytes[sizeof prefix + FRAME_BYTES];
+    const size_t skipped = lab->framing == NAT_FRAMING_STREAM ? 0 : sizeof prefix;
+    memcpy(bytes, &prefix, sizeof prefix);
+    memcpy(bytes + sizeof prefix, frame->bytes, frame->length);
+    const size_t length = sizeof prefix + frame->length - skipped;
+    assert_int_equal(send(lab->guest, bytes + skipped, length, MSG_NOSIGNAL), length);
+}
+
+ssize_t lab_guest_gets(const struct lab *lab, uint8_t *bytes, size_t capacity)
+{
+    if (lab->framing == NAT_FRAMING_DATAGRAM)
+        return recv(lab->guest, bytes, capacity, 0);
+    uint32_t prefix = 0;
+    if (recv(lab->guest, &prefix, sizeof prefix, MSG_WAITALL) != (ssize_t)sizeof prefix)
+        return -1;
+    assert_true(ntohl(prefix) <= capacity);
+    return recv(lab->guest, bytes, ntohl(prefix), MSG_WAITALL);
 }
 
 ssize_t lab_consumer_gets(struct lab *lab, uint8_t *bytes, size_t capacity)
@@ -117,4 +149,24 @@ void lab_await_inbound(const struct lab *lab, enum nat_inbound what, uint64_t co
         poll(NULL, 0, 1);
     }
     assert_int_equal(stats.inbound_packets[what], count);
+}
+
+void lab_limit_guest(const struct lab *lab, int limit_ms)
+{
+    struct timeval limit = {.tv_sec = limit_ms / 1000, .tv_usec = limit_ms % 1000 * 1000};
+    assert_int_equal(setsockopt(lab->guest, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+}
+
+static uint64_t processor_us(void)
+{
+    struct timespec used;
+    assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used), 0);
+    return (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+}
+
+bool lab_is_asleep(void)
+{
+    uint64_t before_us = processor_us();
+    poll(NULL, 0, 200);
+    return processor_us() - before_us < 20000; /* a loop without sleep takes all it gets */
 }

@@ -13,6 +13,7 @@
 /** struct lab - Owner: the test, which calls lab_stop(). */
 struct lab {
     struct nat *nat;
+    enum nat_framing framing;
     int guest;
     int reports;
     int consumer;
@@ -21,6 +22,9 @@ struct lab {
 
 /** lab_start() - A NAT whose gate is shut. */
 void lab_start(struct lab *lab, const struct nat_link *link);
+
+/** lab_start_with() - The same with a framing and a time to look for work. */
+void lab_start_with(struct lab *lab, const struct nat_link *link, enum nat_framing framing, uint32_t busy_poll_us);
 
 /** lab_apply() - Apply a policy and wait until it is enforced. */
 void lab_apply(const struct lab *lab, const struct nat_policy *policy);
@@ -40,6 +44,9 @@ struct nat_report lab_report(const struct lab *lab, enum nat_report_kind kind);
 /** lab_guest_sends() - One frame into the NAT. */
 void lab_guest_sends(const struct lab *lab, const struct frame *frame);
 
+/** lab_guest_gets() - The next frame for the VM. Return: its length, negative when none comes. */
+ssize_t lab_guest_gets(const struct lab *lab, uint8_t *bytes, size_t capacity);
+
 /** lab_consumer_gets() - The next datagram at the consumer; notes the uplink's address. */
 ssize_t lab_consumer_gets(struct lab *lab, uint8_t *bytes, size_t capacity);
 
@@ -57,5 +64,11 @@ void lab_await(const struct lab *lab, enum nat_reason reason, uint64_t count);
 
 /** lab_await_inbound() - Wait until the NAT has counted so many inbound packets. */
 void lab_await_inbound(const struct lab *lab, enum nat_inbound what, uint64_t count);
+
+/** lab_limit_guest() - How long lab_guest_gets() waits. */
+void lab_limit_guest(const struct lab *lab, int limit_ms);
+
+/** lab_is_asleep() - Whether this process, the NAT's thread in it, uses next to no processor for a moment. */
+bool lab_is_asleep(void);
 
 #endif

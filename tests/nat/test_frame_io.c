@@ -44,7 +44,7 @@ static void open_lab(struct lab *lab)
     lab->nameless = socket(AF_UNIX, SOCK_DGRAM, 0);
     lab->batch = calloc(1, sizeof *lab->batch);
     assert_non_null(lab->batch);
-    frame_io_init(&lab->io, fd, false);
+    frame_io_init(&lab->io, fd, NAT_FRAMING_DATAGRAM, false);
 }
 
 static void close_lab(struct lab *lab)
@@ -131,7 +131,7 @@ static void answers_go_to_the_peer_and_nowhere_before_there_is_one(void **state)
     struct lab lab;
     open_lab(&lab);
     uint8_t bytes[] = "answer";
-    struct datagram frame = {.bytes = bytes, .length = sizeof bytes};
+    struct datagram_parts frame = {.head = bytes, .head_bytes = 3, .body = bytes + 3, .body_bytes = sizeof bytes - 3};
     assert_int_equal(frame_io_send(&lab.io, &frame, 1), -ENOTCONN);
     send_as(&lab, lab.guest, "hello");
     receives(&lab, "hello");
@@ -151,9 +151,9 @@ static void a_full_queue_and_a_peer_that_is_gone_are_told_apart(void **state)
     send_as(&lab, lab.guest, "hello");
     receives(&lab, "hello");
     uint8_t bytes[1000] = {0};
-    struct datagram frames[DATAGRAMS_MAX];
+    struct datagram_parts frames[DATAGRAMS_MAX];
     for (size_t i = 0; i < DATAGRAMS_MAX; i++)
-        frames[i] = (struct datagram){.bytes = bytes, .length = sizeof bytes};
+        frames[i] = (struct datagram_parts){.head = bytes, .head_bytes = sizeof bytes};
     int sent = 1;
     for (int rounds = 0; rounds < 100 && sent > 0; rounds++)
         sent = frame_io_send(&lab.io, frames, DATAGRAMS_MAX);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "base/scope.h"
 #include "tests/nat/lab.h"
@@ -383,6 +384,24 @@ static void a_link_that_makes_no_sense_is_refused_by_field(void **state)
     assert_null(nat);
 }
 
+static void an_end_that_connects_elsewhere_does_not_make_it_spin(void **state)
+{
+    (void)state;
+    struct lab lab = lab_open();
+    lab_open_flow(&lab);
+    lab_consumer_sends(&lab, "unread",
+                       6); /* the system tells of the disconnection when this is lost with it: unix(7) */
+    lab_await_inbound(&lab, NAT_INBOUND_DELIVERED, 1);
+    struct sockaddr_un elsewhere = {.sun_family = AF_UNIX};
+    int other SCOPED_FD = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(other, (struct sockaddr *)&elsewhere, sizeof elsewhere.sun_family), 0); /* any free name */
+    socklen_t length = sizeof elsewhere;
+    assert_int_equal(getsockname(other, (struct sockaddr *)&elsewhere, &length), 0);
+    assert_int_equal(connect(lab.guest, (struct sockaddr *)&elsewhere, length), 0);
+    assert_true(lab_is_asleep());
+    lab_stop(&lab);
+}
+
 int main(void)
 {
     int rc = link_enter();
@@ -392,6 +411,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_passes_before_the_first_policy),
+        cmocka_unit_test(an_end_that_connects_elsewhere_does_not_make_it_spin),
         cmocka_unit_test(payloads_of_every_size_go_there_and_back_unchanged),
         cmocka_unit_test(order_is_kept_over_many_batches),
         cmocka_unit_test(each_guest_port_has_a_flow_of_its_own),

@@ -1,0 +1,27 @@
+/* How a run of payloads of one flow is cut into messages for the kernel. Pure.
+ *
+ * With UDP generic segmentation offload one message carries many datagrams: the kernel cuts it at equal distances, so all
+ * have to be of one size but the last, which may be shorter. */
+#ifndef NAT_SEGMENT_H
+#define NAT_SEGMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum segment_limits {
+    SEGMENT_COUNT_MAX = 64,    /* UDP_MAX_SEGMENTS of the kernels before 6.9 */
+    SEGMENT_BYTES_MAX = 65507, /* the largest UDP payload over IPv4: 65,535 less the headers */
+};
+
+/**
+ * segment_count() - How many payloads the next message takes
+ * @lengths:       of the payloads that are left, in order
+ * @count:         number of them, 1 at least
+ * @largest_bytes: payloads above it go one by one; 0: all do
+ * Return:         1 to SEGMENT_COUNT_MAX
+ * Thread:         any
+ * Source:         udp(7), UDP_SEGMENT
+ */
+size_t segment_count(const size_t *lengths, size_t count, size_t largest_bytes);
+
+#endif
