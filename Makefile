@@ -87,6 +87,13 @@ $(BUILD)/frame_storm: tests/system/native/frame_storm.c
 
 frame_storm: $(BUILD)/frame_storm
 
+# The data path between a synthetic guest and a consumer, with the baselines that it is compared with.
+BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/native/*.c) tests/nat/frames.c tests/nat/link.c)
+
+$(BUILD)/path_bench: $(BENCH_OBJECTS) $(BUILD)/libomertad.a
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 unit-binaries: $(TEST_BINARIES)
 
 # Tools that read openapi.yaml (npm), and a typed client made from it, which a system test runs.
@@ -167,6 +174,11 @@ check-debian: ## the production guest with real cloud-init, leased from the daem
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_DEBIAN=$(IMAGES)/debian \
 	    OMERTAD_DEBIAN_BARE=$(IMAGES)/debian-bare $(PYTHON) tests/system/run.py -k debian
 
+bench: ## the data path beside its baselines, and whatever else is measured; BENCH='--json FILE --rounds N'
+	$(Q)sh deploy/install-deps.sh build test
+	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench
+	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
+
 mutants: ## seeded faults in nat/, each of which the unit tests have to catch
 	$(Q)$(PYTHON) tests/mutants/run.py
 
@@ -184,7 +196,7 @@ $(BUILD)/tidy/%.ok: %.c $(HEADERS) .clang-tidy
 lint: ## formatting, clang-tidy, shellcheck
 	$(Q)sh deploy/install-deps.sh build lint test
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
-	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/system/native/*.c)
+	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/*/native/*.[ch])
 	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh deploy/completion/*.bash base/*.sh .ci/run
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
 	$(Q)echo "lint: done"
