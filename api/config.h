@@ -50,6 +50,7 @@ struct config {
         uint32_t powerdown_ms;
     } hypervisor;
     struct store_resources capacity;
+    uint32_t flows_max; /* of one lease, as descriptors allow */
     bool disk_given; /* capacity.disk_mib is the file's, 0 too */
 };
 

@@ -14,7 +14,7 @@
 
 enum {
     PORT = 8470,
-    LEASES = 64,              /* each takes a thread and up to a hundred descriptors */
+    LEASES = 64,              /* each takes a thread and descriptors */
     SPARE_CPUS = 2,           /* for the host and the NAT threads */
     SPARE_MEMORY_MIB = 2048,  /* for the host */
     BOOT_WATCHDOG_MS = 10000, /* a guest under KVM speaks within two seconds */
@@ -23,7 +23,7 @@ enum {
     TUNNEL_TIMEOUT_S = 120,   /* a guest without KVM needs half a minute at worst */
     NAME_BYTES = 64,
     DESCRIPTORS_OWN = 320, /* 240 connections, the database's, the sockets', what a request opens for a moment */
-    DESCRIPTORS_ENOUGH = DESCRIPTORS_OWN + VMM_MACHINES_MAX * VMM_MACHINE_DESCRIPTORS,
+    DESCRIPTORS_ENOUGH = DESCRIPTORS_OWN + VMM_MACHINES_MAX * (VMM_MACHINE_DESCRIPTORS + NAT_FLOWS_MAX),
 };
 
 /* The environment's folder when it is absolute, as the specification asks. */
@@ -100,29 +100,31 @@ static int measure_disk(const char *dir, struct statvfs *ret_disk)
     return 0;
 }
 
-/* How many leases the descriptors of this process are enough for. */
-static uint32_t leases_by_descriptors(void)
+/* How many descriptors are left for leases. */
+static uint64_t descriptors_for_leases(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > DESCRIPTORS_ENOUGH)
-        return VMM_MACHINES_MAX;
-    uint64_t leases =
-        limit.rlim_cur < DESCRIPTORS_OWN ? 0 : (limit.rlim_cur - DESCRIPTORS_OWN) / VMM_MACHINE_DESCRIPTORS;
-    return leases < VMM_MACHINES_MAX ? (uint32_t)leases : VMM_MACHINES_MAX;
+        return DESCRIPTORS_ENOUGH - DESCRIPTORS_OWN;
+    return limit.rlim_cur < DESCRIPTORS_OWN ? 0 : limit.rlim_cur - DESCRIPTORS_OWN;
 }
 
-static int check_leases(struct store_resources *capacity, struct error *err)
+/* However its guests behave, the daemon has descriptors left for itself: what a lease may open is what is there for each. */
+static int share_descriptors(struct config *config, struct error *err)
 {
-    uint32_t most = leases_by_descriptors();
-    if (capacity->leases == 0)
-        capacity->leases = most < LEASES ? most : LEASES;
-    if (capacity->leases > 0 && capacity->leases <= most)
-        return 0;
-    return error_set(
-        err, -EMFILE,
-        "capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for %u leases; each may take"
-        " %d, and the daemon itself %d",
-        (unsigned)most, (int)VMM_MACHINE_DESCRIPTORS, (int)DESCRIPTORS_OWN);
+    const uint64_t least = VMM_MACHINE_DESCRIPTORS + NAT_FLOWS_MIN;
+    uint64_t descriptors = descriptors_for_leases();
+    uint64_t most = descriptors / least;
+    if (config->capacity.leases == 0)
+        config->capacity.leases = most < LEASES ? (uint32_t)most : LEASES;
+    if (config->capacity.leases == 0 || config->capacity.leases > most)
+        return error_set(err, -EMFILE,
+                         "capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for %u leases; each"
+                         " takes %u at least, and the daemon itself %d",
+                         (unsigned)most, (unsigned)least, (int)DESCRIPTORS_OWN);
+    uint64_t flows = descriptors / config->capacity.leases - VMM_MACHINE_DESCRIPTORS;
+    config->flows_max = flows < NAT_FLOWS_MAX ? (uint32_t)flows : NAT_FLOWS_MAX;
+    return 0;
 }
 
 static void default_capacity(struct config *config)
@@ -150,7 +152,7 @@ int config_default_rest(struct config *config, struct error *err)
     if (result == 0 && config->paths.images[0] == '\0')
         result = join(config->paths.images, config->paths.data, "images", err);
     default_capacity(config);
-    return result == 0 ? check_leases(&config->capacity, err) : result;
+    return result == 0 ? share_descriptors(config, err) : result;
 }
 
 /* Make one folder and the missing ones above it. */

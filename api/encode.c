@@ -65,9 +65,10 @@ static json_t *ending(const struct store_lease *lease)
 
 static json_t *lease_parties(const struct store_lease *lease)
 {
-    return json_pack("{s:{s:s, s:s, s:s}, s:{s:s, s:s}, s:{s:s}}", "consumer", "public_key", lease->consumer_public_key,
+    json_t *ssh = lease->ssh_user[0] == '\0' ? json_null() : json_pack("{s:s}", "user", lease->ssh_user);
+    return json_pack("{s:{s:s, s:s, s:s}, s:{s:o, s:s}, s:o}", "consumer", "public_key", lease->consumer_public_key,
                      "endpoint", lease->consumer_endpoint, "tunnel_ip", lease->consumer_tunnel_ip, "vm", "public_key",
-                     lease->vm_public_key, "tunnel_ip", lease->vm_tunnel_ip, "ssh", "user", lease->ssh_user);
+                     text_or_null(lease->vm_public_key), "tunnel_ip", lease->vm_tunnel_ip, "ssh", ssh);
 }
 
 static json_t *integer_or_null(uint64_t value)
@@ -139,16 +140,24 @@ static json_t *lease_limits(const struct store_lease *lease)
                      integer_or_null(lease->ttl_s), "heartbeat_timeout_s", integer_or_null(lease->heartbeat_timeout_s));
 }
 
+static json_t *lease_image(const struct store_lease *lease)
+{
+    if (lease->image[0] == '\0')
+        return json_null(); /* somebody else runs the VM */
+    return json_pack("{s:s, s:o}", "name", lease->image, "digest", text_or_null(lease->image_digest));
+}
+
 json_t *encode_lease(const struct store_lease *lease)
 {
-    json_t *json = json_pack(
-        "{s:s, s:o, s:s, s:o, s:o, s:o, s:{s:s, s:o}, s:{s:o, s:o, s:o}, s:o, s:o}", "id", lease->id.text, "generation",
-        integer(lease->generation), "state", lease_state_name(lease->state), "state_reason",
-        text_or_null(lease->state_detail), "created_at", encode_time(lease->created_ms), "started_at",
-        encode_time(lease->started_ms), "image", "name", lease->image, "digest", text_or_null(lease->image_digest),
-        "resources", "vcpus", integer(lease->resources.vcpus), "memory_mib", integer(lease->resources.memory_mib),
-        "disk_mib", integer(lease->resources.disk_mib), "accelerator", text_or_null(lease->accelerator), "labels",
-        json_loads(lease->labels, JSON_REJECT_DUPLICATES, NULL));
+    json_t *json =
+        json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:{s:s, s:o}, s:o, s:{s:o, s:o, s:o}, s:o, s:o}", "id",
+                  lease->id.text, "generation", integer(lease->generation), "state", lease_state_name(lease->state),
+                  "state_reason", text_or_null(lease->state_detail), "created_at", encode_time(lease->created_ms),
+                  "started_at", encode_time(lease->started_ms), "attachment", "kind", lease->attachment, "socket_path",
+                  text_or_null(lease->socket_path), "image", lease_image(lease), "resources", "vcpus",
+                  integer(lease->resources.vcpus), "memory_mib", integer(lease->resources.memory_mib), "disk_mib",
+                  integer(lease->resources.disk_mib), "accelerator", text_or_null(lease->accelerator), "labels",
+                  json_loads(lease->labels, JSON_REJECT_DUPLICATES, NULL));
     json = merged(json, lease_limits(lease));
     json = merged(json, lease_parties(lease));
     json = merged(json, lease_network(lease));
@@ -159,8 +168,8 @@ json_t *encode_lease(const struct store_lease *lease)
 
 json_t *encode_termination(const struct store_lease *lease)
 {
-    json_t *json = json_pack("{s:s, s:s, s:s, s:o}", "lease_id", lease->id.text, "image", lease->image, "mode",
-                             lease->mode, "created_at", encode_time(lease->created_ms));
+    json_t *json = json_pack("{s:s, s:o, s:s, s:o}", "lease_id", lease->id.text, "image", text_or_null(lease->image),
+                             "mode", lease->mode, "created_at", encode_time(lease->created_ms));
     return merged(json, ending(lease));
 }
 
@@ -207,12 +216,12 @@ json_t *encode_event(const struct store_event *event, const char *epoch)
 
 json_t *encode_peer(const struct store_peer *peer)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:{s:s, s:o, s:o}, s:o}", "public_key", peer->public_key,
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:o, s:s}, s:{s:s, s:o, s:o}, s:o}", "public_key", peer->public_key,
                      "lease_id", peer->lease_id.text, "lease_state", lease_state_name(peer->lease_state), "endpoint",
-                     peer->endpoint, "tunnel_ip", peer->tunnel_ip, "vm", "public_key", peer->vm_public_key, "tunnel_ip",
-                     peer->vm_tunnel_ip, "tunnel", "state", peer->tunnel_state, "established_at",
-                     encode_time(peer->established_ms), "last_handshake_at", encode_time(peer->last_handshake_ms),
-                     "created_at", encode_time(peer->created_ms));
+                     peer->endpoint, "tunnel_ip", peer->tunnel_ip, "vm", "public_key",
+                     text_or_null(peer->vm_public_key), "tunnel_ip", peer->vm_tunnel_ip, "tunnel", "state",
+                     peer->tunnel_state, "established_at", encode_time(peer->established_ms), "last_handshake_at",
+                     encode_time(peer->last_handshake_ms), "created_at", encode_time(peer->created_ms));
 }
 
 /* ---- counters -------------------------------------------------------------------------------------------------- */

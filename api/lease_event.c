@@ -85,6 +85,16 @@ static int on_state(struct lease_service *service, const struct vmm_event *event
     return result;
 }
 
+static int on_opened(struct lease_service *service, const struct vmm_event *event, struct error *err)
+{
+    int result = store_lease_opened(service->store, event->id.text, event->generation, event->at_ms, err);
+    result = settle(service, event->id.text, result, err);
+    if (result == 0)
+        log_line(service->log, LOG_INFO, "lease.opened", "lease=%s generation=%llu", event->id.text,
+                 (unsigned long long)event->generation);
+    return result;
+}
+
 static int on_policy(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
     int result = store_lease_policy(service->store, event->id.text, event->generation, event->at_ms, err);
@@ -372,6 +382,8 @@ int lease_event_write(struct lease_service *service, const struct vmm_event *eve
         return on_state(service, event, LEASE_STOPPING, vmm_end_name(event->end), err);
     case VMM_EVENT_ENDED:
         return on_ended(service, event, err);
+    case VMM_EVENT_OPENED:
+        return on_opened(service, event, err);
     case VMM_EVENT_POLICY:
         return on_policy(service, event, err);
     case VMM_EVENT_TUNNEL:

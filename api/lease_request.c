@@ -8,6 +8,8 @@
 
 #include "base/scope.h"
 
+enum { ATTACHMENT_BYTES = 16 };
+
 /* ---- labels ---------------------------------------------------------------------------------------------------- */
 
 static bool is_alphanumeric(char c)
@@ -269,24 +271,63 @@ static void take_ssh(const struct decode_node *root, struct lease_request *reque
     request->ssh_key_count = count;
 }
 
+/* ---- a VM that somebody else runs ------------------------------------------------------------------------------ */
+
+static bool take_attachment(const struct decode_node *root)
+{
+    struct decode_node node = decode_member(root, "attachment");
+    const char *word = decode_present(&node) ? decode_string(&node, 1, ATTACHMENT_BYTES) : NULL;
+    if (word == NULL || strcmp(word, "qemu") == 0)
+        return false;
+    if (strcmp(word, "external") == 0)
+        return true;
+    return decode_fault(&node, NULL, "must be \"qemu\" or \"external\"");
+}
+
+/* What only a VM that is started here can be given. Refused, because it could not be honoured. */
+static void refuse_for_external(const struct decode_node *root, const struct lease_request *request)
+{
+    struct decode_node consumer = decode_member(root, "consumer");
+    struct decode_node network = decode_member(root, "network");
+    const struct decode_node given[] = {decode_member(root, "image"), decode_member(root, "ssh"),
+                                        decode_member(&consumer, "preshared_key"),
+                                        decode_member(&network, "boot_isolation")};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        if (decode_present(&given[i]))
+            decode_fault(&given[i], NULL,
+                         "is not possible with the attachment \"external\": somebody else starts the VM");
+    }
+    struct decode_node mode = decode_member(&network, "mode");
+    struct decode_node attachment = decode_member(root, "attachment");
+    if (request->network.mode == MODE_DIRECT)
+        decode_fault(
+            decode_present(&mode) ? &mode : &attachment, NULL,
+            "is not possible: the attachment \"external\" has no mode \"direct\", which has no NAT to attach to");
+}
+
 /* ---- whole ----------------------------------------------------------------------------------------------------- */
 
 void lease_request_decode(json_t *tree, const struct lease_offer *offer, struct decode_errors *errors,
                           struct lease_request *ret_request)
 {
-    static const char *const keys[] = {"image", "resources", "network", "consumer",     "vm",
-                                       "ssh",   "ttl_s",     "labels",  "on_violation", "heartbeat_timeout_s",
-                                       NULL};
+    static const char *const keys[] = {
+        "attachment", "image",        "resources",           "network", "consumer", "vm", "ssh", "ttl_s",
+        "labels",     "on_violation", "heartbeat_timeout_s", NULL};
     *ret_request = (struct lease_request){0};
     struct decode_node root = decode_root(tree, errors);
     if (!decode_object(&root, keys))
         return;
     uint32_t min_memory_mib = 1;
-    take_image(&root, offer, ret_request, &min_memory_mib);
+    ret_request->external = take_attachment(&root);
+    if (!ret_request->external)
+        take_image(&root, offer, ret_request, &min_memory_mib);
     take_resources(&root, offer, min_memory_mib, &ret_request->resources);
     network_request_decode(&root, &offer->network, &ret_request->network);
     take_tunnel(&root, offer, &ret_request->tunnel);
-    take_ssh(&root, ret_request);
+    if (ret_request->external)
+        refuse_for_external(&root, ret_request);
+    else
+        take_ssh(&root, ret_request);
     struct decode_node ttl = decode_member(&root, "ttl_s");
     if (decode_present(&ttl))
         decode_integer(&ttl, 1, LEASE_TTL_MAX_S, &ret_request->ttl_s);

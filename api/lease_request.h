@@ -34,6 +34,7 @@ struct lease_offer {
 
 /** struct lease_request - What was asked, as values. Holds a preshared key: wiped by lease_request_done(). */
 struct lease_request {
+    bool external; /* attachment "external": somebody else runs the VM; image and ssh_* are empty */
     char image[VMM_NAME_BYTES];
     struct store_resources resources;
     struct network_request network;

@@ -82,6 +82,7 @@ static void fill_spec(const struct lease_service *service, struct vmm_spec *spec
         .memory_mib = (uint32_t)request->resources.memory_mib,
         .disk_mib = (uint32_t)request->resources.disk_mib,
         .direct = request->network.mode == MODE_DIRECT,
+        .external = request->external,
         .boot_isolation = request->network.boot_isolation,
         .guest_mac = fresh_mac(),
         .tunnel = request->tunnel,
@@ -95,7 +96,8 @@ static void fill_spec(const struct lease_service *service, struct vmm_spec *spec
     memcpy(spec->image, request->image, sizeof spec->image);
     memcpy(spec->ssh_user, request->ssh_user, sizeof spec->ssh_user);
     memcpy(spec->ssh_keys, request->ssh_keys, sizeof spec->ssh_keys);
-    vmm_key_pair(spec->tunnel.private_key, spec->tunnel.public_key);
+    if (!spec->external) /* else the VM has its own already */
+        vmm_key_pair(spec->tunnel.private_key, spec->tunnel.public_key);
 }
 
 /* When a lease ends that has @ttl_s from now on. */
@@ -156,7 +158,9 @@ static void fill_row(const struct lease_service *service, struct store_lease *ro
     nat_ip_format(request->tunnel.vm_tunnel_ip, row->vm_tunnel_ip);
     nat_endpoint_format(request->tunnel.consumer, row->consumer_endpoint);
     vmm_key_format(request->tunnel.consumer_public_key, row->consumer_public_key);
-    vmm_key_format(spec->tunnel.public_key, row->vm_public_key);
+    snprintf(row->attachment, sizeof row->attachment, "%s", spec->external ? "external" : "qemu");
+    if (!spec->external)
+        vmm_key_format(spec->tunnel.public_key, row->vm_public_key);
 }
 
 _Static_assert(sizeof((struct store_lease *)0)->image == sizeof((struct lease_request *)0)->image &&
@@ -211,6 +215,19 @@ static int reserve_and_start(struct lease_service *service, const struct vmm_spe
     return result;
 }
 
+/* Where the NAT of an external lease will listen. With the gate held for reading. */
+static int place_socket(const struct lease_service *service, const struct vmm_spec *spec, struct store_lease *row,
+                        struct error *err)
+{
+    char path[VMM_PATH_BYTES];
+    if (!spec->external || service->vmm == NULL)
+        return 0;
+    int result = vmm_socket_path(service->vmm, &spec->id, path, err);
+    if (result == 0)
+        snprintf(row->socket_path, sizeof row->socket_path, "%.*s", (int)sizeof row->socket_path - 1, path);
+    return result;
+}
+
 int lease_service_create(struct lease_service *service, const struct lease_request *request,
                          struct store_lease *ret_lease, struct error *err)
 {
@@ -221,7 +238,9 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
 
     pthread_rwlock_rdlock(&service->gate);
     pthread_mutex_lock(&service->starting);
-    int result = reserve_and_start(service, &spec, &row, err);
+    int result = place_socket(service, &spec, &row, err);
+    if (result == 0)
+        result = reserve_and_start(service, &spec, &row, err);
     pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     sodium_memzero(&spec, sizeof spec);

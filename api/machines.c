@@ -10,6 +10,8 @@ struct vmm_config machines_config(const struct config *config)
         .kvm_device = config->hypervisor.kvm_device,
         .packages_dir = config->paths.packages[0] == '\0' ? NULL : config->paths.packages,
         .allow_private = config->network.allow_private_endpoints,
+        .machines_max = config->capacity.leases,
+        .flows_max = config->flows_max,
         .boot_watchdog_ms = config->hypervisor.boot_watchdog_ms,
         .start_timeout_ms = config->hypervisor.start_timeout_ms,
         .powerdown_ms = config->hypervisor.powerdown_ms,

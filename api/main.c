@@ -10,6 +10,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "api/command.h"
 #include "api/secret_alloc.h"
@@ -24,7 +27,10 @@ static const char usage[] =
     "`omertad COMMAND --help` says more about a command.\n"
     "Exit code: 0 all went well, 1 it failed, 2 the command line or the configuration is wrong.\n";
 
-enum { DESCRIPTORS_MOST = 65536 }; /* twice what 256 leases can use */
+enum {
+    DESCRIPTORS_MOST = 524288, /* systemd's hard limit; more than any capacity can use */
+    LARGE_BLOCK_BYTES = 64 * 1024,
+};
 
 static const struct {
     const char *name;
@@ -66,6 +72,11 @@ static int narrow(void)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD,
            SIG_DFL); /* were it ignored, as a parent may have left it, no exit of a child could be waited for */
+#ifdef __GLIBC__
+    /* A machine and its NAT are large and mostly never touched. Blocks of their size come zeroed from the system and go back to
+     * it, instead of being written over at each use as glibc's adaptive threshold has it. */
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+#endif
     if (fill_standard_fds() != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0)
         return -errno;
     int raised = raise_descriptors();

@@ -26,8 +26,9 @@ int flow_find(struct flow_pool *pool, uint16_t guest_port, struct nat_endpoint c
 
 static int find_place(const struct flow_pool *pool, uint64_t now_ms)
 {
+    const int limit = pool->limit > 0 && pool->limit < FLOW_MAX ? (int)pool->limit : FLOW_MAX;
     int oldest = 0;
-    for (int slot = 0; slot < FLOW_MAX; slot++) {
+    for (int slot = 0; slot < limit; slot++) {
         if (pool->slots[slot].state == FLOW_FREE)
             return slot;
         if (pool->slots[slot].used_ms < pool->slots[oldest].used_ms)

@@ -31,7 +31,8 @@ struct flow {
 struct flow_pool {
     struct flow slots[FLOW_MAX];
     size_t open_count;
-    int newest; /* slot of the last hit: nearly every packet belongs to the flow of the one before */
+    uint32_t limit; /* slots in use at most; 0: FLOW_MAX */
+    int newest;     /* slot of the last hit: nearly every packet belongs to the flow of the one before */
 };
 
 /**

@@ -25,7 +25,7 @@ enum nat_thread_limits {
     NAT_BUSY_MS = 100,  /* at the latest then a link that was busy is tried again */
 };
 
-_Static_assert(NAT_DESCRIPTORS_MAX >= FLOW_MAX + 4, "flows, the wake-up's two, frames, reports");
+_Static_assert((int)NAT_FLOWS_MAX == (int)FLOW_MAX, "a flow each");
 
 struct nat {
     pthread_t thread;

@@ -17,7 +17,8 @@ enum nat_limits {
     NAT_EVIDENCE_BYTES = 96,     /* headers only: Ethernet 14 + IPv4 60 + first bytes of the transport header */
     NAT_MTU_MIN = 576,           /* RFC 791: every host accepts this much */
     NAT_OWN_MAX = 256,           /* the provider's own addresses; a host of containers has a bridge for each network */
-    NAT_DESCRIPTORS_MAX = 70,    /* that one NAT may have open: a socket for each flow, and its own */
+    NAT_FLOWS_MIN = 4,           /* WireGuard needs one, and one more while it changes its port */
+    NAT_FLOWS_MAX = 64,          /* sockets that one guest can make us open */
     NAT_SAMPLING_PPM_MIN = 1000, /* one packet in a thousand */
     NAT_SAMPLING_PPM_MAX = 1000000, /* every packet */
     NAT_SAMPLING_PPM_DEFAULT = 10000,
@@ -215,6 +216,7 @@ struct nat_stats {
  *             is the only one
  * @report_fd: unix datagram or seqpacket socket that takes struct nat_report; taken on success. A reader that lags
  *             loses nothing but time: aggregates are sent again when there is room
+ * @flows_max: as many sockets at most; 0: NAT_FLOWS_MAX
  * @link:      the VM's side
  * @busy_poll_us: how long the thread looks for more work before it sleeps, while work comes; 0 (the default) is never
  */
@@ -223,6 +225,7 @@ struct nat_config {
     enum nat_framing framing;
     bool peer_known;
     int report_fd;
+    uint32_t flows_max;
     struct nat_link link;
     uint32_t busy_poll_us;
 };

@@ -19,6 +19,7 @@ void worker_init(struct worker *worker, const struct nat_config *config, struct 
     worker->expiry_ms = UINT64_MAX;
     frame_io_init(&worker->frame_io, config->frame_fd, config->framing, config->peer_known);
     uplink_init(&worker->uplink);
+    worker->flows.limit = config->flows_max;
     reporter_init(&worker->reporter, config->report_fd);
     uint64_t mac = 0;
     for (size_t i = 0; i < sizeof config->link.guest_mac.b; i++)

@@ -6,14 +6,15 @@
 #include "store/internal.h"
 
 #define LEASE_SELECT                                                                                                   \
-    "SELECT l.id, l.generation, l.state, l.state_detail, l.image, l.image_digest, l.vcpus, l.memory_mib, l.disk_mib,"  \
+    "SELECT l.id, l.generation, l.state, l.state_detail, nullif(l.image, '-'), l.image_digest, l.vcpus, "              \
+    "l.memory_mib, l.disk_mib,"                                                                                        \
     " l.mode, l.guest_mac, l.guest_ip, p.public_key, p.endpoint, p.tunnel_ip, p.vm_public_key, p.vm_tunnel_ip,"        \
     " l.ssh_user, l.labels, l.accelerator, l.ttl_s, l.created_ms, l.started_ms, l.expires_ms, l.policy_desired,"       \
     " l.policy_observed, p.tunnel_state, p.established_ms, p.last_handshake_ms, l.pid, l.pid_start_ticks, l.boot_id,"  \
     " t.reason, t.initiated_by, t.detail, t.violation_id, t.exit_code, t.signal, t.detected_ms, t.stopped_ms,"         \
     " l.sampling_ppm, l.boot_isolation, l.on_violation, l.require_wireguard, l.egress_bits_per_s,"                     \
     " l.ingress_bits_per_s, l.egress_packets_per_s, l.ingress_packets_per_s, l.exposed_ms, l.heartbeat_timeout_s,"     \
-    " l.deadline_ms, l.deadline_boot_id"                                                                               \
+    " l.deadline_ms, l.deadline_boot_id, l.attachment, l.socket_path"                                                  \
     " FROM leases l JOIN peers p ON p.lease_id = l.id LEFT JOIN terminations t ON t.lease_id = l.id"
 #define LEASE_CONDITIONS " AND (?2 IS NULL OR l.id = ?2) AND (?3 IS NULL OR l.mode = ?3)"
 #define LEASE_IN_STATE LEASE_SELECT " WHERE l.state = ?5" LEASE_CONDITIONS
@@ -60,6 +61,8 @@ static void read_limits(struct query *query, struct store_lease *ret_lease)
     ret_lease->heartbeat_timeout_s = query_u64(query);
     ret_lease->deadline_ms = query_u64(query);
     QUERY_FIELD(query, ret_lease->deadline_boot_id);
+    QUERY_FIELD(query, ret_lease->attachment);
+    QUERY_FIELD(query, ret_lease->socket_path);
 }
 
 static void read_row(struct query *query, struct store_lease *ret_lease)

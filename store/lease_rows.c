@@ -38,6 +38,7 @@ static int check_capacity(struct store *store, const struct store_resources *ask
 }
 
 #define LABELS STORE_JSON_OBJECT("?12")
+#define IMAGE "iif(?29 = 'external', '-', ?3)" /* see migrations: a name that no image has */
 
 static void bind_network(struct query *query, const struct store_lease *lease)
 {
@@ -59,9 +60,9 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
         " guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms, expires_ms,"
         " policy_desired, policy_observed, pid, pid_start_ticks, boot_id, sampling_ppm, boot_isolation, on_violation,"
         " require_wireguard, egress_bits_per_s, ingress_bits_per_s, egress_packets_per_s, ingress_packets_per_s,"
-        " heartbeat_timeout_s, deadline_ms, deadline_boot_id)"
-        " VALUES (?1, 'pending', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
-        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
+        " heartbeat_timeout_s, deadline_ms, deadline_boot_id, attachment, socket_path)"
+        " VALUES (?1, 'pending', ?2, " IMAGE ", ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
+        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     QUERY_BIND_FIELD(&query, lease->id.text);
@@ -85,6 +86,8 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
     query_bind_u64(&query, lease->heartbeat_timeout_s);
     query_bind_u64(&query, lease->deadline_ms);
     QUERY_BIND_FIELD(&query, lease->deadline_boot_id);
+    QUERY_BIND_FIELD(&query, lease->attachment);
+    QUERY_BIND_FIELD(&query, lease->socket_path);
     int result = query_run(&query);
     if (result == -EEXIST)
         error_tag(err, "lease-exists", "");
@@ -104,10 +107,10 @@ int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at
 static int reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
                    struct error *err)
 {
-    static const char created[] =
-        "INSERT INTO events (at_ms, type, lease_id, data)"
-        " SELECT ?2, 'lease.created', l.id, json_object('image', l.image, 'mode', l.mode, 'endpoint', p.endpoint)"
-        " FROM leases l JOIN peers p ON p.lease_id = l.id WHERE l.id = ?1";
+    static const char created[] = "INSERT INTO events (at_ms, type, lease_id, data)"
+                                  " SELECT ?2, 'lease.created', l.id, json_object('image', nullif(l.image, '-'), "
+                                  "'mode', l.mode, 'endpoint', p.endpoint)"
+                                  " FROM leases l JOIN peers p ON p.lease_id = l.id WHERE l.id = ?1";
     int result = peer_check_free(store, lease, err);
     if (result == 0)
         result = check_capacity(store, &lease->resources, capacity, err);
@@ -299,6 +302,28 @@ int store_lease_policy(struct store *store, const char *id, uint64_t generation,
     if (result < 0)
         return result;
     return store_finish(store, note_policy(store, id, generation, at_ms, err), err);
+}
+
+static int open_external(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
+{
+    static const enum lease_state steps[] = {LEASE_PREPARING, LEASE_STARTING, LEASE_RUNNING};
+    int result = 0;
+    for (size_t at = 0; result == 0 && at < sizeof steps / sizeof *steps; at++) {
+        const struct store_change change = {.to = steps[at], .at_ms = at_ms};
+        if (change.to == LEASE_RUNNING) /* never before its filter */
+            result = note_policy(store, id, generation, at_ms, err);
+        if (result == 0)
+            result = transition(store, id, &change, err);
+    }
+    return result;
+}
+
+int store_lease_opened(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, open_external(store, id, generation, at_ms, err), err);
 }
 
 static int note_exposed(struct store *store, const char *id, uint64_t exposed_ms, uint64_t at_ms, struct error *err)

@@ -34,7 +34,8 @@ enum store_limits {
     STORE_WORD_BYTES = 32,   /* modes, codes, verdicts */
     STORE_DIGEST_BYTES = 65, /* SHA-256 in hexadecimal and the NUL */
     STORE_DETAIL_BYTES = 320,
-    STORE_LABELS_BYTES = 4096, /* JSON object of labels */
+    STORE_PATH_TEXT_BYTES = 128, /* a unix socket's path has at most 107 bytes */
+    STORE_LABELS_BYTES = 4096,   /* JSON object of labels */
     STORE_EVIDENCE_BYTES = 96,
     STORE_CONSOLE_BYTES = 65536,    /* console tail kept of a lease that ended */
     STORE_EVENT_DATA_BYTES = 16384, /* JSON of one event and the NUL */
@@ -62,9 +63,11 @@ struct store_lease {
     uint64_t generation; /* rises with each change of the row */
     enum lease_state state;
     char state_detail[STORE_DETAIL_BYTES];
-    char image[STORE_NAME_BYTES];
-    char image_digest[STORE_DIGEST_BYTES]; /* "" until verified; SHA-256 of the manifest */
-    struct store_resources resources;      /* leases is 1 */
+    char attachment[STORE_WORD_BYTES];       /* qemu | external */
+    char socket_path[STORE_PATH_TEXT_BYTES]; /* external: where its NAT listens; else "" */
+    char image[STORE_NAME_BYTES];            /* "": external, which has none */
+    char image_digest[STORE_DIGEST_BYTES];   /* "" until verified; SHA-256 of the manifest */
+    struct store_resources resources;        /* leases is 1 */
     char mode[STORE_WORD_BYTES];
     char guest_mac[STORE_MAC_BYTES];
     char guest_ip[STORE_ADDRESS_BYTES];
@@ -314,6 +317,14 @@ int store_lease_terminate(struct store *store, const char *id, const struct stor
  * Thread: any
  */
 int store_lease_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err);
+
+/**
+ * store_lease_opened() - An external lease has its socket and its NAT enforces @generation: from pending to running, each
+ * state with its event and `filter.armed`, in one transaction
+ * Return: 0; -ENOENT; -EALREADY when it has ended; -EINVAL with slug "transition-refused" when it is not pending
+ * Thread: any
+ */
+int store_lease_opened(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err);
 
 /**
  * store_lease_tunnel() - The tunnel's state changed, or there was another handshake

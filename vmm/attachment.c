@@ -35,19 +35,65 @@ int attachment_pair(int type, int *ret_near_fd, int *ret_far_fd, struct error *e
     return 0;
 }
 
+static void widen(int fd)
+{
+    const int bytes = ATTACHMENT_BUFFER_BYTES;
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+}
+
 int attachment_open(struct attachment *ret_attachment, struct error *err)
 {
     struct attachment attachment = {-1, -1};
     int rc = attachment_pair(SOCK_DGRAM, &attachment.host_fd, &attachment.guest_fd, err);
     if (rc != 0)
         return rc;
-    const int fds[] = {attachment.host_fd, attachment.guest_fd};
-    const int bytes = ATTACHMENT_BUFFER_BYTES;
-    for (size_t at = 0; at < sizeof fds / sizeof *fds; at++) {
-        (void)setsockopt(fds[at], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-        (void)setsockopt(fds[at], SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-    }
+    widen(attachment.host_fd);
+    widen(attachment.guest_fd);
     *ret_attachment = attachment;
+    return 0;
+}
+
+int attachment_address(const char *path, struct sockaddr_un *ret_address, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path) {
+        error_set(err, -ENAMETOOLONG, "%.200s: %zu bytes are too many for a socket's path, %zu are allowed", path,
+                  length, sizeof address.sun_path - 1);
+        error_tag(err, "runtime-dir-too-long", NULL);
+        return -ENAMETOOLONG;
+    }
+    memcpy(address.sun_path, path, length + 1);
+    *ret_address = address;
+    return 0;
+}
+
+static int open_datagram(void)
+{
+#ifndef OMERTAD_PORTABLE
+    return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+#else
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (fd >= 0 && (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0))
+        fd_close(&fd);
+    return fd;
+#endif
+}
+
+int attachment_listen(const char *path, int *ret_fd, struct error *err)
+{
+    struct sockaddr_un address;
+    int rc = attachment_address(path, &address, err);
+    if (rc != 0)
+        return rc;
+    int fd SCOPED_FD = open_datagram();
+    if (fd < 0)
+        return error_set(err, -errno, "cannot make a socket: %s", strerror(errno));
+    widen(fd);
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0)
+        return error_set(err, -errno, "%.200s: cannot bind: %s", path, strerror(errno));
+    *ret_fd = fd_take(&fd);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #define VMM_ATTACHMENT_H
 
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/error.h"
 
@@ -38,6 +39,22 @@ struct attachment {
  * Thread:          any
  */
 int attachment_open(struct attachment *ret_attachment, struct error *err);
+
+/**
+ * attachment_listen() - The host's end of a cable whose other end is somebody else's: a socket at a path
+ * @path:   in a folder that only this user can enter; the caller removes the name
+ * @ret_fd: SOCK_DGRAM, non-blocking
+ * Return:  0; -ENAMETOOLONG with slug "runtime-dir-too-long"; or what the system said
+ * Thread:  any
+ */
+int attachment_listen(const char *path, int *ret_fd, struct error *err);
+
+/**
+ * attachment_address() - A path as a socket's address
+ * Return: 0; -ENAMETOOLONG with slug "runtime-dir-too-long"
+ * Thread: any
+ */
+int attachment_address(const char *path, struct sockaddr_un *ret_address, struct error *err);
 
 /** attachment_close() - Close the ends that are still here. Thread: the attachment's owner */
 void attachment_close(struct attachment *attachment);

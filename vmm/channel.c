@@ -12,25 +12,12 @@
 #include <unistd.h>
 
 #include "base/scope.h"
+#include "vmm/attachment.h"
 
 enum {
     LINE_BYTES = 256, /* of /proc/net/unix: 60 and a path of 107 */
     LINK_BYTES = 64,  /* "socket:[4294967295]" */
 };
-
-static int take_address(const char *path, struct sockaddr_un *ret_address, struct error *err)
-{
-    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if (length >= sizeof ret_address->sun_path) {
-        error_set(err, -ENAMETOOLONG, "%.200s: %zu bytes are too many for a socket's path, %zu are allowed", path,
-                  length, sizeof ret_address->sun_path - 1);
-        error_tag(err, "runtime-dir-too-long", NULL);
-        return -ENAMETOOLONG;
-    }
-    memcpy(ret_address->sun_path, path, length + 1);
-    return 0;
-}
 
 static int open_stream(void)
 {
@@ -58,7 +45,7 @@ static int connect_to(const char *path, const struct sockaddr_un *address, int *
 int channel_open(const char *path, bool keep_name, int *ret_listen_fd, int *ret_fd, struct error *err)
 {
     struct sockaddr_un address;
-    int rc = take_address(path, &address, err);
+    int rc = attachment_address(path, &address, err);
     if (rc != 0)
         return rc;
     int listen_fd SCOPED_FD = open_stream();
@@ -80,7 +67,7 @@ int channel_open(const char *path, bool keep_name, int *ret_listen_fd, int *ret_
 int channel_reopen(const char *path, int *ret_fd, struct error *err)
 {
     struct sockaddr_un address;
-    int rc = take_address(path, &address, err);
+    int rc = attachment_address(path, &address, err);
     return rc != 0 ? rc : connect_to(path, &address, ret_fd, err);
 }
 

@@ -114,6 +114,8 @@ void lifecycle_clear(struct vmm *vmm, struct machine *machine)
     machine->nat = NULL;
     pthread_mutex_unlock(&vmm->lock);
     nat_stop(nat, NULL);
+    if (machine->condemned && machine->gone_ms == 0)
+        machine->gone_ms = clock_monotonic_ms(); /* external: its network is all that can be ended */
     guest_reports_finish(&machine->guest_reports);
     news_last_reports(vmm, machine);
     machine_release(machine, &vmm->places);
@@ -182,7 +184,8 @@ void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid)
 static int start_nat(struct vmm *vmm, struct machine *machine, struct error *err)
 {
     struct nat *nat = NULL;
-    int rc = machine_attach(machine, &nat, err);
+    int rc = machine->spec->external ? machine_listen(machine, &vmm->places, &nat, err)
+                                     : machine_attach(machine, &vmm->places, &nat, err);
     pthread_mutex_lock(&vmm->lock);
     machine->nat = nat;
     pthread_mutex_unlock(&vmm->lock);
@@ -208,6 +211,11 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine)
         lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
         return;
     }
+    if (machine->spec->external) {
+        machine->start_by_ms = clock_monotonic_ms() + vmm->config.start_timeout_ms;
+        lifecycle_ready(vmm, machine); /* there is no hypervisor to wait for */
+        return;
+    }
     struct vmm_accel accel;
     vmm_read_accel(vmm, &accel);
     struct vmm_event event = {
@@ -218,7 +226,8 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine)
 
 void lifecycle_note_running(struct vmm *vmm, struct machine *machine)
 {
-    if (machine->state != MACHINE_STARTING || machine->qmp.state != QMP_READY ||
+    bool answers = machine->spec->external || machine->qmp.state == QMP_READY;
+    if (machine->state != MACHINE_STARTING || !answers ||
         (!machine->spec->direct && machine->enforced != machine->spec->policy.generation))
         return;
     machine->state = MACHINE_RUNNING;
@@ -228,7 +237,8 @@ void lifecycle_note_running(struct vmm *vmm, struct machine *machine)
     machine->told_running = true;
     machine->running_ms = clock_monotonic_ms();
     tunnel_watch_running(&machine->tunnel, machine->running_ms);
-    struct vmm_event event = {.kind = VMM_EVENT_RUNNING, .generation = machine->enforced};
+    struct vmm_event event = {.kind = machine->spec->external ? VMM_EVENT_OPENED : VMM_EVENT_RUNNING,
+                              .generation = machine->enforced};
     lifecycle_tell(vmm, machine, &event);
 }
 

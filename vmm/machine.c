@@ -23,6 +23,7 @@ enum { GUARD_SIGNAL_BASE = 128 };
 
 static const char seed_name[] = "seed.iso";
 static const char qmp_name[] = "qmp.sock";
+static const char frames_name[] = "frames.sock"; /* of an external machine */
 
 struct machine *machine_create(const struct vmm_spec *spec)
 {
@@ -156,19 +157,19 @@ int machine_prepare(struct machine *machine, const struct machine_places *places
 
 /* ---- starting ---------------------------------------------------------------------------------------------- */
 
-int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *err)
+/* The NAT at the host's end of the cable. */
+static int start_nat(struct machine *machine, const struct machine_places *places, bool peer_known,
+                     struct nat **ret_nat, struct error *err)
 {
-    int rc = attachment_open(&machine->attachment, err);
-    if (rc != 0)
-        return rc;
     int far_fd SCOPED_FD = -1;
-    rc = attachment_pair(ATTACHMENT_REPORTS, &machine->report_fd, &far_fd, err);
+    int rc = attachment_pair(ATTACHMENT_REPORTS, &machine->report_fd, &far_fd, err);
     if (rc != 0)
         return rc;
     const struct nat_config config = {
         .frame_fd = machine->attachment.host_fd,
-        .peer_known = true,
+        .peer_known = peer_known,
         .report_fd = far_fd,
+        .flows_max = places->flows_max,
         .link = {.guest_mac = machine->spec->guest_mac,
                  .guest_ip = VMM_LINK_GUEST_IP,
                  .gateway_ip = VMM_LINK_GATEWAY_IP,
@@ -181,6 +182,40 @@ int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *
     (void)fd_take(&machine->attachment.host_fd);
     (void)fd_take(&far_fd);
     return 0;
+}
+
+int machine_attach(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
+                   struct error *err)
+{
+    int rc = attachment_open(&machine->attachment, err);
+    return rc != 0 ? rc : start_nat(machine, places, true, ret_nat, err);
+}
+
+int machine_socket_path(const struct machine_places *places, const struct id *id, char ret_path[static VMM_PATH_BYTES],
+                        struct error *err)
+{
+    struct sockaddr_un unused;
+    char path[2 * VMM_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/machines/%s/%s", places->runtime_dir, id->text, frames_name);
+    int rc = attachment_address(path, &unused, err);
+    if (rc == 0)
+        snprintf(ret_path, VMM_PATH_BYTES, "%.*s", VMM_PATH_BYTES - 1, path);
+    return rc;
+}
+
+int machine_listen(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
+                   struct error *err)
+{
+    char path[VMM_PATH_BYTES];
+    int rc = make_folder(machine, places, err);
+    if (rc == 0)
+        rc = machine_socket_path(places, &machine->spec->id, path, err);
+    if (rc == 0)
+        rc = attachment_listen(path, &machine->attachment.host_fd, err);
+    if (rc == 0)
+        rc = start_nat(machine, places, false, ret_nat, err);
+    fd_close(&machine->folder_fd); /* a thousand of them are a thousand descriptors */
+    return rc;
 }
 
 static int build_command(const struct machine *machine, const struct machine_places *places,
@@ -366,7 +401,7 @@ void machine_release(struct machine *machine, const struct machine_places *place
     fd_close(&machine->report_fd);
     attachment_close(&machine->attachment);
     machine_settle(machine);
-    if (machine->folder_fd >= 0)
+    if (machine->folder_fd >= 0 || machine->spec->external)
         (void)machine_remove_folder(places->machines_fd, machine->spec->id.text);
     fd_close(&machine->folder_fd);
 }

@@ -1,7 +1,7 @@
 /* What one machine owns, and how each part is made and given up. When and why is decided in lifecycle.c.
  *
  * A start goes image, folder, seed, disks (on the preparer's thread), cable, NAT, hypervisor (on the supervisor's); the
- * end goes backwards. In direct mode there is neither cable nor NAT. */
+ * end goes backwards. In direct mode there is neither cable nor NAT; an external machine has a NAT alone, at a socket. */
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
@@ -42,6 +42,13 @@ enum machine_preparation { MACHINE_PREPARATION_WAITS, MACHINE_PREPARATION_TAKEN,
 /** enum machine_step - How hard the hypervisor has been asked to end. */
 enum machine_step { MACHINE_STEP_POWERDOWN, MACHINE_STEP_QUIT, MACHINE_STEP_KILL };
 
+/** struct machine_orders - What other threads have asked of a machine. Owner: the machine. */
+struct machine_orders {
+    bool stop;
+    enum vmm_end end;
+    int64_t noted_pid;
+};
+
 /** struct machine_places - Where a machine's parts are made. Owner: the vmm; constant once it is open. */
 struct machine_places {
     char image_dir[VMM_PATH_BYTES];
@@ -50,6 +57,7 @@ struct machine_places {
     char packages_dir[VMM_PATH_BYTES]; /* "": there is none */
     char qemu[VMM_PATH_BYTES];
     bool allow_private; /* direct: private ranges are reachable */
+    uint32_t flows_max; /* of one machine; 0: as many as a NAT has */
     int machines_fd;    /* the folder that holds one folder a machine */
 };
 
@@ -57,6 +65,7 @@ struct machine_places {
  * struct machine - One machine
  * @spec:         in locked memory; its secrets are wiped once the seed volume holds them
  * @stop_asked, @stop_end: guarded by the vmm's lock; that it shall end, and with what cause
+ * @seen:         what the supervisor's thread has last read of orders
  * @noted_pid:    guarded by the vmm's lock. The process that may become the hypervisor; 0: none yet
  * @preparation:  guarded by the vmm's lock. While it is TAKEN the preparer owns what machine_prepare() fills
  * @cancelled:    set once a preparation has become useless
@@ -87,6 +96,7 @@ struct machine {
     bool stop_asked;
     enum vmm_end stop_end;
     int64_t noted_pid;
+    struct machine_orders seen;
     enum machine_preparation preparation;
     _Atomic bool cancelled;
 
@@ -162,7 +172,8 @@ int machine_prepare(struct machine *machine, const struct machine_places *places
  * Return:   0 or negative; what was made is given up by machine_release()
  * Thread:   the supervisor's
  */
-int machine_attach(struct machine *machine, struct nat **ret_nat, struct error *err);
+int machine_attach(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
+                   struct error *err);
 
 /**
  * machine_spawn() - Make the hypervisor's process, which waits for machine_release_child(); in direct mode start it
@@ -180,6 +191,17 @@ int machine_spawn(struct machine *machine, const struct machine_places *places, 
  * Thread: the supervisor's
  */
 int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err);
+
+/**
+ * machine_listen() - As machine_attach(), for an external machine: make its folder, and the NAT's socket in it
+ * Thread: the supervisor's
+ */
+int machine_listen(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
+                   struct error *err);
+
+/** machine_socket_path() - Where an external machine's NAT listens. Return: as vmm_socket_path(). Thread: any */
+int machine_socket_path(const struct machine_places *places, const struct id *id, char ret_path[static VMM_PATH_BYTES],
+                        struct error *err);
 
 /** machine_kill() - SIGKILL to whatever processes it has. Thread: the supervisor's */
 void machine_kill(const struct machine *machine);

@@ -58,7 +58,8 @@ void news_take_in(struct machine *machine)
 void news_sweep(struct vmm *vmm)
 {
     for (size_t at = 0; at < vmm->served_count; at++)
-        news_take_in(vmm->served[at]);
+        if (vmm->served[at]->child.pid != 0) /* else there is nothing that would have to be killed */
+            news_take_in(vmm->served[at]);
 }
 
 bool news_report_waits(const struct machine *machine)
@@ -73,6 +74,10 @@ static void on_policy(struct vmm *vmm, struct machine *machine, const struct nat
     if (machine->state >= MACHINE_STOPPING)
         return; /* its gate is shut by now */
     machine->enforced = report->generation;
+    if (machine->spec->external && !machine->told_running) {
+        lifecycle_note_running(vmm, machine); /* tells of both */
+        return;
+    }
     event->kind = VMM_EVENT_POLICY;
     event->generation = report->generation;
     lifecycle_tell(vmm, machine, event);

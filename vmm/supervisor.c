@@ -15,7 +15,8 @@
 #include "vmm/lifecycle.h"
 #include "vmm/news.h"
 
-/* Places of one machine's descriptors in the list that is polled; -1 is passed over by poll(2). */
+/* One machine's descriptors, in the order in which their news are taken: what the hypervisor said before its end comes
+ * before its end, and its end before what the NAT thinks of that. */
 enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_LINE, POLL_QMP, POLL_CHILD, POLL_REPORT };
 
 _Static_assert(POLL_REPORT + 1 == SUPERVISOR_POLLS_PER_MACHINE, "one place each");
@@ -79,24 +80,21 @@ static void *run_preparer(void *context)
 
 static void take_orders(struct vmm *vmm)
 {
-    bool stop[SUPERVISOR_MACHINES_MAX];
-    enum vmm_end end[SUPERVISOR_MACHINES_MAX];
-    int64_t noted[SUPERVISOR_MACHINES_MAX];
     pthread_mutex_lock(&vmm->lock);
     bool closing = vmm->closing;
     size_t count = vmm->machine_count;
     vmm->served_count = count;
     for (size_t at = 0; at < count; at++) {
         vmm->served[at] = vmm->machines[at];
-        stop[at] = vmm->machines[at]->stop_asked;
-        end[at] = stop[at] ? vmm->machines[at]->stop_end : VMM_END_SHUTDOWN;
-        noted[at] = vmm->machines[at]->noted_pid;
+        struct machine *machine = vmm->machines[at];
+        machine->seen = (struct machine_orders){machine->stop_asked, machine->stop_end, machine->noted_pid};
     }
     pthread_mutex_unlock(&vmm->lock);
     for (size_t at = 0; at < count; at++) {
-        if (stop[at] || closing)
-            lifecycle_stop(vmm, vmm->served[at], end[at]);
-        lifecycle_noted(vmm, vmm->served[at], noted[at]);
+        struct machine *machine = vmm->served[at];
+        if (machine->seen.stop || closing)
+            lifecycle_stop(vmm, machine, machine->seen.stop ? machine->seen.end : VMM_END_SHUTDOWN);
+        lifecycle_noted(vmm, machine, machine->seen.noted_pid);
     }
 }
 
@@ -169,62 +167,75 @@ static int wait_ms(const struct vmm *vmm, uint64_t now_ms)
     return next_ms - now_ms < INT_MAX ? (int)(next_ms - now_ms) : INT_MAX;
 }
 
-/* One place for each descriptor that a machine may have; -1 where it has none. Return: number of places. */
-static size_t list_polls(struct vmm *vmm)
+static int fd_at(const struct machine *machine, enum poll_place place)
 {
-    size_t count = vmm->served_count;
-    vmm->polls[0] = (struct pollfd){.fd = vmm->wake_read_fd, .events = POLLIN};
-    for (size_t at = 0; at < count; at++) {
-        const struct machine *machine = vmm->served[at];
-        struct pollfd *polls = vmm->polls + 1 + at * SUPERVISOR_POLLS_PER_MACHINE;
-        polls[POLL_OUTPUT] = (struct pollfd){.fd = machine->child.output_fd, .events = POLLIN};
-        polls[POLL_CONSOLE] = (struct pollfd){.fd = machine->console_fd, .events = POLLIN};
-        polls[POLL_REPORT] = (struct pollfd){.fd = machine->report_fd, .events = POLLIN};
-        polls[POLL_LINE] = (struct pollfd){.fd = machine->direct.line_fd, .events = POLLIN};
-        polls[POLL_QMP] = (struct pollfd){.fd = machine->qmp.fd, .events = POLLIN};
-        polls[POLL_CHILD] = (struct pollfd){.fd = machine->child.pidfd, .events = POLLIN};
+    switch (place) {
+    case POLL_OUTPUT:
+        return machine->child.output_fd;
+    case POLL_CONSOLE:
+        return machine->console_fd;
+    case POLL_LINE:
+        return machine->direct.line_fd;
+    case POLL_QMP:
+        return machine->qmp.fd;
+    case POLL_CHILD:
+        return machine->child.pidfd;
+    case POLL_REPORT:
+        return machine->report_fd;
     }
-    return 1 + count * SUPERVISOR_POLLS_PER_MACHINE;
+    return -1;
 }
 
-/* Only open descriptors are polled: poll(2) refuses a longer list than the process may have descriptors, -1 or not. */
 static void await_news(struct vmm *vmm)
 {
-    size_t places = list_polls(vmm);
-    size_t count = 0;
-    for (size_t at = 0; at < places; at++)
-        if (vmm->polls[at].fd >= 0) {
-            vmm->open_polls[count] = vmm->polls[at];
-            vmm->open_places[count++] = at;
+    nfds_t count = 1;
+    vmm->polls[0] = (struct pollfd){.fd = vmm->wake_read_fd, .events = POLLIN};
+    for (size_t at = 0; at < vmm->served_count; at++) {
+        vmm->polled[at] = 0;
+        for (unsigned place = 0; place < SUPERVISOR_POLLS_PER_MACHINE; place++) {
+            int fd = fd_at(vmm->served[at], (enum poll_place)place);
+            if (fd < 0)
+                continue;
+            vmm->polls[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+            vmm->polled[at] = (uint8_t)(vmm->polled[at] | 1u << place);
         }
-    int ready = poll(vmm->open_polls, (nfds_t)count, wait_ms(vmm, clock_monotonic_ms()));
-    REQUIRE(ready >= 0 || errno == EINTR || errno == EAGAIN || errno == ENOMEM);
-    for (size_t at = 0; at < count && ready > 0; at++)
-        vmm->polls[vmm->open_places[at]].revents = vmm->open_polls[at].revents;
+    }
+    if (poll(vmm->polls, count, wait_ms(vmm, clock_monotonic_ms())) < 0) {
+        REQUIRE(errno == EINTR || errno == EAGAIN || errno == ENOMEM);
+        for (nfds_t at = 0; at < count; at++)
+            vmm->polls[at].revents = 0;
+    }
 }
 
-/* What the hypervisor said before its end comes before its end, and its end before what the NAT thinks of that. */
+static void take_one(struct vmm *vmm, struct machine *machine, unsigned ready)
+{
+    if (ready & 1u << POLL_OUTPUT)
+        child_read_output(&machine->child);
+    if (ready & 1u << POLL_CONSOLE)
+        news_console(vmm, machine);
+    if (ready & 1u << POLL_LINE)
+        news_line(vmm, machine);
+    if (ready & 1u << POLL_QMP)
+        news_qmp(vmm, machine);
+    if (ready & 1u << POLL_CHILD || (machine->child.pid != 0 && machine->child.pidfd < 0))
+        lifecycle_child(vmm, machine);
+    if (ready & 1u << POLL_REPORT || news_report_waits(machine))
+        news_report(vmm, machine);
+}
+
 static void take_news(struct vmm *vmm)
 {
     char wakes[64];
     while (vmm->polls[0].revents != 0 && recv(vmm->wake_read_fd, wakes, sizeof wakes, MSG_DONTWAIT) > 0)
         ;
     news_sweep(vmm);
+    const struct pollfd *next = vmm->polls + 1;
     for (size_t at = 0; at < vmm->served_count; at++) {
-        struct machine *machine = vmm->served[at];
-        const struct pollfd *polls = vmm->polls + 1 + at * SUPERVISOR_POLLS_PER_MACHINE;
-        if (polls[POLL_OUTPUT].revents != 0)
-            child_read_output(&machine->child);
-        if (polls[POLL_CONSOLE].revents != 0)
-            news_console(vmm, machine);
-        if (polls[POLL_LINE].revents != 0)
-            news_line(vmm, machine);
-        if (polls[POLL_QMP].revents != 0)
-            news_qmp(vmm, machine);
-        if (polls[POLL_CHILD].revents != 0 || (machine->child.pid != 0 && machine->child.pidfd < 0))
-            lifecycle_child(vmm, machine);
-        if (polls[POLL_REPORT].revents != 0 || news_report_waits(machine))
-            news_report(vmm, machine);
+        unsigned ready = 0;
+        for (unsigned place = 0; place < SUPERVISOR_POLLS_PER_MACHINE; place++)
+            if (vmm->polled[at] & 1u << place && (next++)->revents != 0)
+                ready |= 1u << place;
+        take_one(vmm, vmm->served[at], ready);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "vmm/direct_keeper.h"
@@ -16,9 +17,7 @@
 #include "vmm/vmm.h"
 
 enum supervisor_limits {
-    SUPERVISOR_MACHINES_MAX = VMM_MACHINES_MAX,
-    SUPERVISOR_POLLS_PER_MACHINE = 6,
-    SUPERVISOR_POLLS_MAX = 1 + SUPERVISOR_MACHINES_MAX * SUPERVISOR_POLLS_PER_MACHINE,
+    SUPERVISOR_POLLS_PER_MACHINE = 6, /* at most; only descriptors that are there are polled */
 };
 
 /**
@@ -28,7 +27,9 @@ enum supervisor_limits {
  *           Never held while the caller's on_event runs
  * @work:    signalled when the preparer has something to do
  * @keeper:  of direct machines' own addresses; NULL until the first of them. The supervisor's thread
- * @served to @open_places: the supervisor's thread only; the first @served_count machines are there
+ * @machines_max: length of the lists below, constant
+ * @served, @served_count, @polled, @polls: the supervisor's thread only; the first @served_count machines are there.
+ *           @polled has a bit for each descriptor of a machine that stands in @polls, in their order
  *
  * Owner: whoever called vmm_open().
  */
@@ -37,6 +38,7 @@ struct vmm {
     struct machine_places places;
     char cache_dir[VMM_PATH_BYTES];
     char kvm_device[VMM_PATH_BYTES];
+    size_t machines_max;
     int runtime_fd; /* holds the lock that keeps a second daemon out */
     int wake_read_fd;
     int wake_write_fd;
@@ -48,17 +50,16 @@ struct vmm {
     bool closing;       /* no more machines; those that are there end */
     bool preparer_ends; /* set when the last machine is gone */
     struct vmm_accel accel;
-    struct machine *machines[SUPERVISOR_MACHINES_MAX]; /* oldest first */
+    struct machine **machines; /* oldest first */
     size_t machine_count;
     struct id told; /* the machine whose end is being told, "" when there is none; it is in no list any more */
 
     struct image_cache cache; /* the preparer's */
     struct direct_keeper *keeper;
-    struct machine *served[SUPERVISOR_MACHINES_MAX];
+    struct machine **served;
     size_t served_count;
-    struct pollfd polls[SUPERVISOR_POLLS_MAX];      /* by machine */
-    struct pollfd open_polls[SUPERVISOR_POLLS_MAX]; /* those that have a descriptor */
-    size_t open_places[SUPERVISOR_POLLS_MAX];       /* where in @polls they stand */
+    uint8_t *polled;
+    struct pollfd *polls;
 };
 
 /**

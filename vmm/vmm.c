@@ -43,6 +43,7 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     vmm->config.kvm_device = vmm->kvm_device;
     vmm->config.packages_dir = config->packages_dir == NULL ? NULL : places->packages_dir;
     places->allow_private = config->allow_private;
+    places->flows_max = config->flows_max;
     const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
     int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
     if (rc == 0)
@@ -127,11 +128,37 @@ static int open_places(struct vmm *vmm, struct error *err)
     return rc;
 }
 
+static void release(struct vmm *vmm)
+{
+    free(vmm->machines);
+    free(vmm->served);
+    free(vmm->polled);
+    free(vmm->polls);
+    free(vmm);
+}
+
+/* The lists are as long as they can ever be, so that nothing is short of memory later; pages not used are not there. */
+static struct vmm *allocate(size_t machines_max)
+{
+    struct vmm *vmm = calloc(1, sizeof *vmm);
+    if (vmm == NULL)
+        return NULL;
+    vmm->machines_max = machines_max;
+    vmm->machines = calloc(machines_max, sizeof(struct machine *));
+    vmm->served = calloc(machines_max, sizeof(struct machine *));
+    vmm->polled = calloc(machines_max, sizeof *vmm->polled);
+    vmm->polls = calloc(1 + machines_max * SUPERVISOR_POLLS_PER_MACHINE, sizeof *vmm->polls);
+    if (vmm->machines != NULL && vmm->served != NULL && vmm->polled != NULL && vmm->polls != NULL)
+        return vmm;
+    release(vmm);
+    return NULL;
+}
+
 int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error *err)
 {
     if (sodium_init() < 0)
         return error_set(err, -EIO, "libsodium does not start");
-    struct vmm *vmm = calloc(1, sizeof *vmm);
+    struct vmm *vmm = allocate(config->machines_max == 0 ? VMM_MACHINES_MAX : config->machines_max);
     if (vmm == NULL)
         return error_set(err, -ENOMEM, "no memory for the supervisor");
     vmm->runtime_fd = -1;
@@ -147,7 +174,7 @@ int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error
     }
     fd_close(&vmm->places.machines_fd);
     fd_close(&vmm->runtime_fd);
-    free(vmm);
+    release(vmm);
     return rc;
 }
 
@@ -158,7 +185,7 @@ void vmm_close(struct vmm *vmm)
     supervisor_stop(vmm);
     fd_close(&vmm->places.machines_fd);
     fd_close(&vmm->runtime_fd);
-    free(vmm);
+    release(vmm);
 }
 
 /* ---- orders ------------------------------------------------------------------------------------------------ */
@@ -179,8 +206,10 @@ static int admit(struct vmm *vmm, struct machine *machine, struct error *err)
         return error_set(err, -ESHUTDOWN, "the supervisor is closing");
     if (find(vmm, &machine->spec->id) != NULL)
         return error_set(err, -EEXIST, "machine %s is there already", machine->spec->id.text);
-    if (vmm->machine_count == SUPERVISOR_MACHINES_MAX)
-        return error_set(err, -ENOMEM, "there are %d machines already", SUPERVISOR_MACHINES_MAX);
+    if (vmm->machine_count == vmm->machines_max)
+        return error_set(err, -ENOMEM, "there are %zu machines already", vmm->machines_max);
+    if (machine->spec->external)
+        machine->preparation = MACHINE_PREPARATION_OVER; /* nothing that takes longer than a moment */
     vmm->machines[vmm->machine_count++] = machine;
     pthread_cond_signal(&vmm->work);
     return 0;
@@ -230,6 +259,11 @@ void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid)
     pthread_mutex_unlock(&vmm->lock);
     if (machine != NULL)
         supervisor_wake(vmm);
+}
+
+int vmm_socket_path(const struct vmm *vmm, const struct id *id, char ret_path[static VMM_PATH_BYTES], struct error *err)
+{
+    return machine_socket_path(&vmm->places, id, ret_path, err);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */

@@ -13,8 +13,8 @@
 #include "nat/nat.h"
 
 enum vmm_limits {
-    VMM_MACHINES_MAX = 256, /* of 128 MiB each they take 32 GiB; all their descriptors are polled in one list */
-    VMM_MACHINE_DESCRIPTORS = NAT_DESCRIPTORS_MAX + 26, /* that one machine may have open, while it starts too */
+    VMM_MACHINES_MAX = 4096,      /* a thread each; all their descriptors are polled in one list */
+    VMM_MACHINE_DESCRIPTORS = 12, /* that one machine may have open while it runs, beside the sockets of its flows */
     VMM_KEY_BYTES = 32,
     VMM_KEY_TEXT_BYTES = 45, /* base64 and the NUL */
     VMM_NAME_BYTES = 65,     /* image name */
@@ -59,8 +59,9 @@ struct vmm_spec {
     char image[VMM_NAME_BYTES];
     uint32_t vcpus;
     uint32_t memory_mib;
-    uint32_t disk_mib;        /* an empty second disk; 0: none */
-    bool direct;              /* no NAT: full outbound network in a namespace, @policy is not used */
+    uint32_t disk_mib; /* an empty second disk; 0: none */
+    bool direct;       /* no NAT: full outbound network in a namespace, @policy is not used */
+    bool external;     /* somebody else runs the VM: a NAT with a socket, and nothing of the parts above or below */
     struct nat_policy policy; /* mode, sampling, limits; vmm fills in allowlist and own addresses */
     enum vmm_boot_isolation boot_isolation;
     uint32_t tunnel_timeout_ms; /* ends a machine whose tunnel never comes up; 0: never. NAT modes only */
@@ -97,6 +98,7 @@ enum vmm_event_kind {
     VMM_EVENT_RUNNING,  /* hypervisor answers and the NAT enforces @generation; direct: it answers, @generation is 0 */
     VMM_EVENT_STOPPING,     /* @end is the cause */
     VMM_EVENT_ENDED,        /* nothing of the machine is left; @end, @exit_code, @signal, @detail, @console */
+    VMM_EVENT_OPENED,       /* external: its socket is there and the NAT enforces @generation; instead of all above */
     VMM_EVENT_POLICY,       /* the NAT enforces @generation */
     VMM_EVENT_TUNNEL,       /* @tunnel */
     VMM_EVENT_VIOLATION,    /* @violation; comes before the STOPPING that a terminating one brings */
@@ -156,6 +158,8 @@ struct vmm_config {
     const char *kvm_device;    /* "/dev/kvm" */
     const char *packages_dir;  /* .deb files for VMM_BOOT_OFFLINE_PACKAGES; NULL: there are none */
     bool allow_private;        /* direct: private ranges are reachable from a guest */
+    uint32_t machines_max;     /* at one time; 0: VMM_MACHINES_MAX */
+    uint32_t flows_max;        /* of each; as nat_config's */
     uint32_t boot_watchdog_ms; /* kvm without a sign of life for so long: kill, try again with tcg */
     uint32_t start_timeout_ms; /* hypervisor must answer within */
     uint32_t powerdown_ms;     /* for the guest to end by itself when it is stopped; then quit, then SIGKILL */
@@ -180,7 +184,7 @@ void vmm_close(struct vmm *vmm);
 /**
  * vmm_start() - Ask for a machine; returns at once
  * @spec:  copied into locked memory; the caller wipes its own copy
- * Return: 0; -ENOMEM, also at VMM_MACHINES_MAX machines; -EEXIST for an id that runs; -ESHUTDOWN. All else is told by events, ending
+ * Return: 0; -ENOMEM, also at config.machines_max; -EEXIST for an id that runs; -ESHUTDOWN. All else is told by events, ending
  *         with VMM_EVENT_ENDED
  * Thread: any
  */
@@ -205,6 +209,15 @@ int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end);
  * Thread: any
  */
 void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid);
+
+/**
+ * vmm_socket_path() - Where the NAT of an external machine listens: unix datagrams, one Ethernet frame each
+ * The first sender that is bound to a name of its own becomes the machine's only peer.
+ * Return: 0; -ENAMETOOLONG when it is no path for a socket, with slug "runtime-dir-too-long"
+ * Thread: any
+ */
+int vmm_socket_path(const struct vmm *vmm, const struct id *id, char ret_path[static VMM_PATH_BYTES],
+                    struct error *err);
 
 /** vmm_read_stats() - Counters of a machine's NAT, zeros before it has one. Return: 0; -ENOENT: no such
  *  machine, or a direct one, which has no NAT. Thread: any */

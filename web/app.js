@@ -114,7 +114,7 @@ function leaseCells(lease, now) {
   return [
     cell(lease.state, stateClass(lease.state)),
     cell(shortId(lease.id), "id"),
-    cell(lease.image.name),
+    cell(lease.image ? lease.image.name : "external"),
     cell(vcpus + " vCPU, " + memory + " MiB"),
     cell(modeWords(lease.network)),
     cell(lease.on_violation),
@@ -146,7 +146,7 @@ function terminationCells(termination) {
     cell(termination.reason.replaceAll("_", " ")),
     cell(termination.initiated_by),
     cell(shortId(termination.lease_id), "id"),
-    cell(termination.image),
+    cell(termination.image ?? "external"),
     cell(termination.detail, "wide"),
   ];
 }

@@ -195,10 +195,13 @@ static void leases_are_bounded_by_the_descriptors_that_are_there(void **state)
     struct error err = {0};
     setenv("HOME", "/nowhere", 1);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    struct rlimit few = {.rlim_cur = 320 + 2 * VMM_MACHINE_DESCRIPTORS, .rlim_max = before.rlim_max};
+    struct rlimit few = {.rlim_cur = 320 + 2 * (VMM_MACHINE_DESCRIPTORS + NAT_FLOWS_MIN), .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
     load_with("{}", &config, 0, &err);
     assert_int_equal(config.capacity.leases, 2);
+    assert_int_equal(config.flows_max, NAT_FLOWS_MIN);
+    load_with("{\"capacity\":{\"leases\":1}}", &config, 0, &err);
+    assert_int_equal(config.flows_max, NAT_FLOWS_MIN * 2 + VMM_MACHINE_DESCRIPTORS);
     load_with("{\"capacity\":{\"leases\":3}}", &config, -EMFILE, &err);
     assert_non_null(
         strstr(err.message, "capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for 2"));
@@ -206,8 +209,8 @@ static void leases_are_bounded_by_the_descriptors_that_are_there(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
     load_with("{}", &config, -EMFILE, &err);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    load_with("{\"capacity\":{\"leases\":257}}", &config, -EINVAL, &err);
-    assert_non_null(strstr(err.message, "capacity.leases must be 1 to 256"));
+    load_with("{\"capacity\":{\"leases\":4097}}", &config, -EINVAL, &err);
+    assert_non_null(strstr(err.message, "capacity.leases must be 1 to 4096"));
 }
 
 static void a_named_file_that_is_absent_is_an_error(void **state)

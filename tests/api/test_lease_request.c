@@ -339,6 +339,63 @@ static void an_empty_document_is_told_all_that_it_lacks(void **state)
         assert_string_equal(errors.items[i].pointer, pointers[i]);
 }
 
+/* The good request for a VM that somebody else runs. */
+static json_t *external(void)
+{
+    json_t *tree = changed("/attachment", "\"external\"");
+    json_object_del(tree, "image");
+    json_object_del(tree, "ssh");
+    return tree;
+}
+
+static void a_vm_that_somebody_else_runs_needs_neither_image_nor_ssh(void **state)
+{
+    const struct world *world = *state;
+    struct decode_errors errors;
+    struct lease_request request;
+    decode(world, external(), &errors, &request);
+    assert_int_equal(errors.count, 0);
+    assert_true(request.external);
+    assert_string_equal(request.image, "");
+    assert_string_equal(request.ssh_user, "");
+    lease_request_done(&request);
+    decode(world, changed("/attachment", "\"qemu\""), &errors, &request);
+    assert_int_equal(errors.count, 0);
+    assert_false(request.external);
+    lease_request_done(&request);
+}
+
+static void what_such_a_vm_cannot_be_given_is_refused_at_its_pointer(void **state)
+{
+    struct world *world = *state;
+    struct decode_errors errors;
+    struct lease_request request;
+    static const struct {
+        const char *object;
+        const char *member;
+        const char *value;
+        const char *pointer;
+    } table[] = {
+        {NULL, "image", "\"micro\"", "/image"},
+        {NULL, "ssh", "{}", "/ssh"},
+        {"consumer", "preshared_key", "\"" KEY "\"", "/consumer/preshared_key"},
+        {"network", "boot_isolation", "\"prebuilt\"", "/network/boot_isolation"},
+        {"network", "mode", "\"direct\"", "/network/mode"},
+        {NULL, "attachment", "\"tap\"", "/attachment"},
+        {NULL, "attachment", "1", "/attachment"},
+    };
+    world->offer.network.allow_mode_override = true;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        json_t *tree = external();
+        json_t *object = table[i].object == NULL ? tree : json_object_get(tree, table[i].object);
+        json_object_set_new(object, table[i].member, json_loads(table[i].value, JSON_DECODE_ANY, NULL));
+        decode(world, tree, &errors, &request);
+        assert_true(errors.count >= 1);
+        assert_string_equal(errors.items[table[i].pointer[1] == 'a' ? 0 : errors.count - 1].pointer, table[i].pointer);
+        lease_request_done(&request);
+    }
+}
+
 int main(void)
 {
     if (sodium_init() < 0)
@@ -352,6 +409,8 @@ int main(void)
         WITH_WORLD(private_endpoints_are_for_the_configuration_to_allow),
         WITH_WORLD(sixteen_labels_and_keys_fit_and_seventeen_do_not),
         WITH_WORLD(an_empty_document_is_told_all_that_it_lacks),
+        WITH_WORLD(a_vm_that_somebody_else_runs_needs_neither_image_nor_ssh),
+        WITH_WORLD(what_such_a_vm_cannot_be_given_is_refused_at_its_pointer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

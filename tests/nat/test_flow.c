@@ -95,9 +95,21 @@ static void agrees_with_an_oracle_over_random_steps(void **state)
     assert_int_equal(pool.open_count, open);
 }
 
+static void a_pool_with_a_limit_holds_no_more(void **state)
+{
+    (void)state;
+    struct flow_pool pool = {.limit = 4};
+    for (uint16_t port = 1; port <= 4; port++)
+        assert_int_equal(flow_open(&pool, port, (struct nat_endpoint){1, 2}, 0), port - 1);
+    assert_int_equal(flow_open(&pool, 5, (struct nat_endpoint){1, 2}, FLOW_EVICT_IDLE_MS - 1), FLOW_NONE);
+    assert_int_equal(flow_open(&pool, 5, (struct nat_endpoint){1, 2}, FLOW_EVICT_IDLE_MS), 0);
+    assert_int_equal(pool.open_count, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_pool_with_a_limit_holds_no_more),
         cmocka_unit_test(a_flow_is_found_by_both_of_its_ends),
         cmocka_unit_test(idle_flows_expire_at_their_limit_and_not_before),
         cmocka_unit_test(a_full_pool_gives_up_its_idlest_flow_but_no_busy_one),

@@ -72,6 +72,7 @@ struct store_lease fixture_lease(unsigned n)
     struct store_lease lease = {
         .id = make_id(n, 1),
         .state = LEASE_PENDING,
+        .attachment = "qemu",
         .image = "alpine-3.20",
         .resources = {.leases = 1, .vcpus = 2, .memory_mib = 2048, .disk_mib = 4096},
         .mode = "filtered",

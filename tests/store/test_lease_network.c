@@ -74,6 +74,48 @@ static void an_exposed_window_is_noted_and_told(void **state)
     assert_int_equal(store_lease_exposed(fixture->store, "gone", 1, 1, &err), -ENOENT);
 }
 
+static void an_external_lease_opens_in_one_step_through_every_state(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct store_lease row = fixture_lease(1);
+    const struct store_resources capacity = fixture_capacity(8);
+    snprintf(row.attachment, sizeof row.attachment, "external");
+    row.image[0] = '\0';
+    row.vm_public_key[0] = '\0';
+    assert_int_equal(store_lease_reserve(fixture->store, &row, &capacity, &err), -EINVAL); /* it needs a socket */
+    snprintf(row.socket_path, sizeof row.socket_path, "/run/x/frames.sock");
+    assert_works(store_lease_reserve(fixture->store, &row, &capacity, &err), err);
+    assert_works(store_lease_opened(fixture->store, row.id.text, 1, 77, &err), err);
+    struct store_lease lease = get(fixture, row.id);
+    assert_string_equal(lease.attachment, "external");
+    assert_string_equal(lease.socket_path, "/run/x/frames.sock");
+    assert_string_equal(lease.image, "");
+    assert_int_equal(lease.state, LEASE_RUNNING);
+    assert_int_equal(lease.policy_observed, 1);
+    assert_int_equal(lease.started_ms, 77);
+    assert_string_equal(fixture_text(fixture, "SELECT group_concat(type || coalesce(data ->> 'to', '')) FROM events"),
+                        "lease.created,lease.state_changedpreparing,lease.state_changedstarting,filter.armed,"
+                        "lease.state_changedrunning");
+    assert_int_equal(store_lease_opened(fixture->store, row.id.text, 1, 78, &err), -EINVAL);
+    assert_int_equal(get(fixture, row.id).generation, lease.generation);
+    assert_int_equal(store_lease_opened(fixture->store, "gone", 1, 1, &err), -ENOENT);
+}
+
+static void an_external_lease_has_no_image_and_never_the_mode_direct(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    const struct store_resources capacity = fixture_capacity(8);
+    struct store_lease row = fixture_lease(1);
+    snprintf(row.socket_path, sizeof row.socket_path, "/run/x/frames.sock");
+    assert_int_equal(store_lease_reserve(fixture->store, &row, &capacity, &err), -EINVAL); /* qemu has no socket */
+    snprintf(row.attachment, sizeof row.attachment, "external");
+    snprintf(row.mode, sizeof row.mode, "direct");
+    assert_int_equal(store_lease_reserve(fixture->store, &row, &capacity, &err), -EINVAL);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM leases"), 0);
+}
+
 #define WITH_STORE(name) cmocka_unit_test_setup_teardown(name, store_fixture_setup, store_fixture_teardown)
 
 int main(void)
@@ -82,6 +124,8 @@ int main(void)
         WITH_STORE(what_a_lease_s_network_promises_reads_back_as_it_was_given),
         WITH_STORE(network_words_that_are_not_the_api_s_are_refused),
         WITH_STORE(an_exposed_window_is_noted_and_told),
+        WITH_STORE(an_external_lease_opens_in_one_step_through_every_state),
+        WITH_STORE(an_external_lease_has_no_image_and_never_the_mode_direct),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

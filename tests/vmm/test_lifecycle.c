@@ -161,7 +161,9 @@ static void a_machine_is_killed_while_an_event_of_another_is_told(void **state)
     other_spec.id = id_new();
     struct machine *other = machine_create(&other_spec);
     assert_non_null(other);
-    vmm.served[vmm.served_count++] = machine;
+    struct machine *served[] = {machine};
+    vmm.served = served;
+    vmm.served_count = 1;
     report_while_telling = terminating(3);
     struct vmm_event event = {.kind = VMM_EVENT_NOTICE};
     lifecycle_tell(&vmm, other, &event); /* nobody has looked at the first machine's reports yet */
@@ -282,7 +284,8 @@ static void a_direct_machine_runs_when_qmp_answers_and_has_no_filter(void **stat
     assert_int_equal(told[VMM_EVENT_RUNNING], 1);
     assert_int_equal(told[VMM_EVENT_POLICY], 0);
     assert_false(machine->policy_posted);
-    vmm.machines[0] = machine;
+    struct machine *machines[] = {machine};
+    vmm.machines = machines;
     vmm.machine_count = 1;
     assert_int_equal(vmm_read_stats(&vmm, &machine->spec->id, &stats), -ENOENT);
     machine->spec->direct = false;
