@@ -56,7 +56,22 @@ static int set_flags(int fd, struct error *err)
     return 0;
 }
 
-static int listen_at(const struct nat_options *options, int *ret_fd, struct error *err)
+static int socket_type(const struct nat_options *options)
+{
+    return options->framing == NAT_FRAMING_STREAM ? SOCK_STREAM : SOCK_DGRAM;
+}
+
+static int connect_peer(const struct nat_options *options, int fd, struct error *err)
+{
+    struct sockaddr_un peer;
+    int rc = unix_address(options->peer, &peer, err);
+    if (rc == 0 && connect(fd, (const struct sockaddr *)&peer, sizeof peer) < 0)
+        rc = error_set(err, -errno, "%s: %s (the VM's socket must be there first, or leave --peer out)", options->peer,
+                       strerror(errno));
+    return rc;
+}
+
+static int bind_at(const struct nat_options *options, int fd, struct error *err)
 {
     struct sockaddr_un address;
     int rc = unix_address(options->listen, &address, err);
@@ -64,40 +79,45 @@ static int listen_at(const struct nat_options *options, int *ret_fd, struct erro
         rc = remove_stale(&address, err);
     if (rc < 0)
         return rc;
-    int fd SCOPED_FD = socket(AF_UNIX, SOCK_DGRAM, 0);
-    if (fd < 0)
-        return error_set(err, -errno, "unix socket: %s", strerror(errno));
-    rc = set_flags(fd, err);
-    if (rc < 0)
-        return rc;
     mode_t before = umask(0177);
     rc = bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
     umask(before);
-    if (rc < 0)
-        return error_set(err, rc, "%s: %s", options->listen, strerror(-rc));
+    if (rc == 0 && options->framing == NAT_FRAMING_STREAM && listen(fd, 1) < 0)
+        rc = -errno;
+    return rc < 0 ? error_set(err, rc, "%s: %s", options->listen, strerror(-rc)) : 0;
+}
 
-    struct sockaddr_un peer;
+static int open_attachment(const struct nat_options *options, int *ret_fd, struct error *err)
+{
+    int fd SCOPED_FD = socket(AF_UNIX, socket_type(options), 0);
+    if (fd < 0)
+        return error_set(err, -errno, "unix socket: %s", strerror(errno));
+    int rc = options->listen != NULL ? bind_at(options, fd, err) : 0;
+    if (rc < 0)
+        return rc;
     if (options->peer != NULL)
-        rc = unix_address(options->peer, &peer, err);
-    if (rc == 0 && options->peer != NULL && connect(fd, (const struct sockaddr *)&peer, sizeof peer) < 0)
-        rc = error_set(err, -errno, "%s: %s (the VM's socket must be there first, or leave --peer out)", options->peer,
-                       strerror(errno));
+        rc = connect_peer(options, fd, err);
+    if (rc == 0)
+        rc = set_flags(fd, err); /* after connect(), which may have to wait for a stream's other end */
     if (rc < 0) {
-        unlink(options->listen);
+        if (options->listen != NULL)
+            unlink(options->listen);
         return rc;
     }
     *ret_fd = fd_take(&fd);
     return 0;
 }
 
-static int use_fd(int fd, struct error *err)
+static int use_fd(const struct nat_options *options, struct error *err)
 {
+    const int fd = options->fd;
     struct sockaddr_storage peer = {0};
     socklen_t length = sizeof peer;
     int type = 0;
     socklen_t type_length = sizeof type;
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_DGRAM)
-        return error_set(err, -EINVAL, "--fd %d: not a datagram socket", fd);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != socket_type(options))
+        return error_set(err, -EINVAL, "--fd %d: not a %s socket", fd,
+                         options->framing == NAT_FRAMING_STREAM ? "stream" : "datagram");
     if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0 || peer.ss_family != AF_UNIX)
         return error_set(err, -EINVAL, "--fd %d: not a connected unix socket", fd);
     return set_flags(fd, err);
@@ -186,7 +206,7 @@ static void *read_reports(void *context)
         print_line(reader->out, report_json(&report));
         reader->failed = reader->failed || report.kind == NAT_REPORT_FAILED;
         reader->terminated = reader->terminated || (report.kind == NAT_REPORT_VIOLATION && report.violation.terminated);
-        if (reader->failed || reader->terminated)
+        if (reader->failed || reader->terminated || report.kind == NAT_REPORT_DETACHED)
             kill(getpid(), SIGTERM); /* wakes sigwait() in wait_for_end() */
     }
     return NULL;
@@ -225,6 +245,8 @@ static int start_nat(const struct nat_options *options, int *frame_fd, int *repo
 {
     struct nat_config config = {
         .frame_fd = *frame_fd,
+        .framing = options->framing,
+        .busy_poll_us = options->busy_poll_us,
         .peer_known = options->listen == NULL || options->peer != NULL,
         .report_fd = *report_fd,
         .link = options->link,
@@ -285,7 +307,7 @@ static int run_nat(const struct nat_options *options, struct error *err)
     if (out < 0)
         return out;
     int frame_fd SCOPED_FD = options->fd;
-    int rc = options->listen != NULL ? listen_at(options, &frame_fd, err) : use_fd(options->fd, err);
+    int rc = options->fd < 0 ? open_attachment(options, &frame_fd, err) : use_fd(options, err);
     if (rc < 0)
         return rc;
     rc = serve_frames(options, &frame_fd, out, err);

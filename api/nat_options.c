@@ -12,10 +12,15 @@ static const char usage[] =
     "UDP to the allowed endpoints, drops and reports all else. Ends on SIGTERM or SIGINT, or with a violation that\n"
     "terminates.\n"
     "\n"
-    "  --listen PATH      bind a unix datagram socket; its first sender is the VM and stays so\n"
-    "  --peer PATH        the VM's socket, when it is there already; then nobody else is listened to\n"
-    "  --fd N             use an open, connected unix datagram socket instead\n"
-    "  --framing dgram    one Ethernet frame a datagram (the only framing)\n"
+    "  --listen PATH      bind a unix socket; its first sender (of a stream the first to connect) is the VM and stays "
+    "so\n"
+    "  --peer PATH        the VM's socket, when it is there already; then nobody else is listened to. A stream "
+    "connects\n"
+    "                     to it and needs no --listen\n"
+    "  --fd N             use an open, connected unix socket instead\n"
+    "  --framing FRAMING  dgram: one Ethernet frame a datagram (default); stream: each behind its length, as QEMU's\n"
+    "                     -netdev stream has it, at a third of the cost. Ends when the VM closes it\n"
+    "  --busy-poll-us N   while packets come, look for more so long before sleeping, 1 to 1000 (default: never)\n"
     "  --mode MODE        filtered: judge every frame; conntrack: the first to each destination; sampled: a share of "
     "them\n"
     "  --sampling-rate R  share that sampled judges, 0.001 to 1 (default 0.01)\n"
@@ -187,7 +192,14 @@ static int take_option(struct nat_options *options, int letter, const char *opti
         options->fd = (int)number;
         return rc;
     case 'F':
-        return strcmp(value, "dgram") == 0 ? 0 : bad_option(err, option, value, "the only framing is dgram");
+        options->framing = strcmp(value, "stream") == 0 ? NAT_FRAMING_STREAM : NAT_FRAMING_DATAGRAM;
+        return options->framing == NAT_FRAMING_STREAM || strcmp(value, "dgram") == 0
+                   ? 0
+                   : bad_option(err, option, value, "must be dgram or stream");
+    case 'b':
+        rc = take_number_option(option, value, NAT_BUSY_POLL_MAX_US, &number, err);
+        options->busy_poll_us = (uint32_t)number;
+        return rc;
     case 'a':
         return take_allow(options, value, err);
     case 'r':
@@ -200,9 +212,12 @@ static int take_option(struct nat_options *options, int letter, const char *opti
 
 static int check_options(const struct nat_options *options, struct error *err)
 {
-    if ((options->listen == NULL) == (options->fd < 0))
+    const bool stream = options->framing == NAT_FRAMING_STREAM;
+    if (stream && (options->listen != NULL) + (options->peer != NULL) + (options->fd >= 0) != 1)
+        return error_set(err, -EINVAL, "with --framing stream give one of --listen PATH, --peer PATH and --fd N");
+    if (!stream && (options->listen == NULL) == (options->fd < 0))
         return error_set(err, -EINVAL, "give either --listen PATH or --fd N");
-    if (options->peer != NULL && options->listen == NULL)
+    if (!stream && options->peer != NULL && options->listen == NULL)
         return error_set(err, -EINVAL, "--peer goes with --listen");
     if (!options->has_mode)
         return error_set(err, -EINVAL, "--mode is missing (filtered, conntrack or sampled)");
@@ -219,6 +234,7 @@ static const struct option long_options[] = {
     {"fd", required_argument, NULL, 'f'},
     {"framing", required_argument, NULL, 'F'},
     {"mode", required_argument, NULL, 'm'},
+    {"busy-poll-us", required_argument, NULL, 'b'},
     {"allow", required_argument, NULL, 'a'},
     {"guest-mac", required_argument, NULL, 'M'},
     {"guest-ip", required_argument, NULL, 'g'},

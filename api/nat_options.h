@@ -11,7 +11,9 @@
 struct nat_options {
     const char *listen;
     const char *peer;
-    int fd; /* -1: --listen is used */
+    int fd; /* -1: --listen or --peer is used */
+    enum nat_framing framing;
+    uint32_t busy_poll_us;
     bool has_mode;
     bool has_rate;
     const char *on_violation; /* NULL: as the mode has it */

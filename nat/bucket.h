@@ -47,6 +47,12 @@ bool bucket_holds(struct bucket *bucket, uint64_t tokens, uint64_t now_ms);
 /** bucket_take() - Take what bucket_holds() has found. Thread: the bucket's owner */
 void bucket_take(struct bucket *bucket, uint64_t tokens);
 
+/** bucket_is_open() - Whether there is no limit at all. Thread: the bucket's owner */
+static inline bool bucket_is_open(const struct bucket *bucket)
+{
+    return bucket->rate_per_s == 0;
+}
+
 /**
  * bucket_pass() - Whether a packet of so many bytes may pass a bucket of bits and one of packets
  * Return: true with its tokens taken from both, false with none taken

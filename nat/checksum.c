@@ -6,6 +6,7 @@
 
 static uint16_t fold(uint64_t sum)
 {
+    sum = (sum & 0xffffffff) + (sum >> 32);
     while (sum > 0xffff)
         sum = (sum & 0xffff) + (sum >> 16);
     return (uint16_t)sum;
@@ -78,8 +79,7 @@ uint16_t checksum_add_words(uint16_t sum, uint32_t value)
 
 uint16_t checksum_udp_pseudo(uint32_t source_ip, uint32_t destination_ip, uint16_t udp_length)
 {
-    uint16_t sum = checksum_add_words(0, source_ip);
-    sum = checksum_add_words(sum, destination_ip);
-    sum = checksum_add_words(sum, WIRE_PROTOCOL_UDP);
-    return checksum_add_words(sum, udp_length);
+    const uint64_t source = (uint64_t)(source_ip / 65536u) + source_ip % 65536u;
+    const uint64_t destination = (uint64_t)(destination_ip / 65536u) + destination_ip % 65536u;
+    return fold(source + destination + WIRE_PROTOCOL_UDP + udp_length);
 }

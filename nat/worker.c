@@ -46,6 +46,13 @@ void worker_observe(struct worker *worker, enum wireguard_side from, const uint8
 {
     struct wireguard_observer *tunnel = &worker->tunnel;
     enum wireguard_message message = wireguard_classify(payload, length);
+    if (message == WIREGUARD_NONE)
+        return;
+    if (message == WIREGUARD_TRANSPORT &&
+        !tunnel->initiated) { /* nearly every packet: it can only show that somebody is there */
+        tunnel->heard_ms = from == WIREGUARD_CONSUMER ? now_ms : tunnel->heard_ms;
+        return;
+    }
     if (from == WIREGUARD_CONSUMER && (message == WIREGUARD_RESPONSE || message == WIREGUARD_INITIATION))
         worker->answered = true;
     uint64_t told_ms = counter_get(&worker->counters->tunnel_last_handshake_ms);
@@ -133,6 +140,8 @@ static enum nat_reason hold_back(struct worker *worker, const struct packet *pac
             return NAT_REASON_UNANSWERED;
         bucket_take(&rates->unanswered, 1);
     }
+    if (bucket_is_open(&rates->egress_bits) && bucket_is_open(&rates->egress_packets))
+        return NAT_REASON_ALLOWED;
     size_t ip_bytes = packet->payload_bytes + (WIRE_PAYLOAD - WIRE_IPV4);
     bool passes = bucket_pass(&rates->egress_bits, &rates->egress_packets, ip_bytes, now_ms);
     return passes ? NAT_REASON_ALLOWED : NAT_REASON_RATE_LIMITED;
@@ -243,11 +252,11 @@ static bool judge(struct worker *worker, const struct datagram *frame, uint64_t 
         learn_guest_mac(worker, &packet);
 
     struct verdict verdict = verdict_decide(&worker->policy, &worker->link, &worker->memory, &packet, now_ms);
+    if (verdict.what == NAT_FORWARD)
+        return forward(worker, verdict.reason, &packet, frame->length, now_ms); /* counts once it has gone */
     struct violation_frame frame_seen = {verdict.reason, verdict.what == NAT_TERMINATE, &packet, frame->bytes,
                                          frame->length};
     switch (verdict.what) {
-    case NAT_FORWARD:
-        return forward(worker, verdict.reason, &packet, frame->length, now_ms); /* counts once it has gone */
     case NAT_ANSWER:
         answer(worker, verdict.reason, &packet);
         break;
@@ -258,6 +267,7 @@ static bool judge(struct worker *worker, const struct datagram *frame, uint64_t 
         if (verdict.violation)
             note_violation(worker, &frame_seen, &worker->policy, now_us, now_ms);
         break;
+    case NAT_FORWARD:
     case NAT_VERDICT_COUNT:
         break;
     }

@@ -54,8 +54,9 @@ static void compose_frame(struct worker *worker, const struct segment *segment, 
 {
     struct worker_inbound *inbound = &worker->inbound;
     struct worker_rates *rates = &worker->rates;
-    if (!bucket_pass(&rates->ingress_bits, &rates->ingress_packets, segment->length + (WIRE_PAYLOAD - WIRE_IPV4),
-                     now_ms)) {
+    bool open = bucket_is_open(&rates->ingress_bits) && bucket_is_open(&rates->ingress_packets);
+    if (!open && !bucket_pass(&rates->ingress_bits, &rates->ingress_packets,
+                              segment->length + (WIRE_PAYLOAD - WIRE_IPV4), now_ms)) {
         count_inbound(worker, NAT_INBOUND_RATE_LIMITED, 1, segment->length);
         return;
     }

@@ -15,8 +15,8 @@ _omertad() {
     case $previous in
         --mode) words="filtered conntrack sampled" ;;
         --on-violation) words="drop terminate" ;;
-        --framing) words="dgram" ;;
-        --fd | --sampling-rate | --allow | --limit-* | --guest-mac | --guest-ip | --gateway-ip | --prefix | --mtu)
+        --framing) words="dgram stream" ;;
+        --fd | --busy-poll-us | --sampling-rate | --allow | --limit-* | --guest-mac | --guest-ip | --gateway-ip | --prefix | --mtu)
             return
             ;;
         *)
@@ -24,7 +24,7 @@ _omertad() {
                 serve) words="--config --data --runtime --images --listen --allow-root --help" ;;
                 doctor) words="--json --config --data --runtime --images --listen --help" ;;
                 image) words="list show verify --images --config --data --help" ;;
-                nat) words="--listen --peer --fd --framing --mode --sampling-rate --on-violation --allow
+                nat) words="--listen --peer --fd --framing --busy-poll-us --mode --sampling-rate --on-violation --allow
                     --require-wireguard --limit-egress-bits --limit-ingress-bits --limit-egress-packets
                     --limit-ingress-packets --guest-mac --guest-ip --gateway-ip --prefix --mtu --report --help" ;;
                 *) words="" ;;

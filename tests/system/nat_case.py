@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 
 import frames
 from case import LabCase, wait_for
@@ -59,6 +60,30 @@ class SyntheticGuest:
         self.path.unlink(missing_ok=True)
 
 
+class StreamGuest(SyntheticGuest):
+    """The same over a stream: each frame behind its length."""
+
+    def __init__(self, path, nat_path):
+        self.path = path
+        self._handle = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._handle.settimeout(2)
+        self._handle.connect(str(nat_path))
+
+    def send_raw(self, frame):
+        self.send_bytes(struct.pack("!I", len(frame)) + frame)
+
+    def send_bytes(self, data):
+        """Bytes as they are, without a length before them."""
+        self._handle.sendall(data)
+
+    def receive(self):
+        try:
+            (length,) = struct.unpack("!I", self._handle.recv(4, socket.MSG_WAITALL))
+            return self._handle.recv(length, socket.MSG_WAITALL)
+        except TimeoutError:
+            return None
+
+
 class Recorder:
     """Rules for a second capture that remembers instead of judging."""
 
@@ -78,6 +103,7 @@ class NatCase(LabCase):
 
     mode = "filtered"
     options = ()
+    guest_class = SyntheticGuest
 
     @classmethod
     def setUpClass(cls):
@@ -112,7 +138,7 @@ class NatCase(LabCase):
         self.addCleanup(self.end)
         wait_for(lambda: self.path.exists() or self.process.poll() is not None, 10, "the NAT listens")
         self.assertIsNone(self.process.poll(), "the NAT ended")
-        self.guest = SyntheticGuest(self.folder / "guest.sock", self.path)
+        self.guest = self.guest_class(self.folder / "guest.sock", self.path)
         self.addCleanup(self.guest.close)
         self.before = self.lab.oracle.mark()
 

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nat/wire.h"
 #include "tests/bench/native/bench.h"
 #include "tests/nat/frames.h"
 #include "tests/nat/link.h"
@@ -26,6 +27,9 @@ enum {
     CONSUMER_RUN = 32,
     STREAM_READ = 256 * 1024,
 };
+
+/* What the payloads begin with: WireGuard's transport data, as nearly all of a tunnel is. */
+static const uint8_t transport[4] = {4, 0, 0, 0};
 
 void link_make(struct bench_link *link, enum nat_framing framing, int *ret_frame_fd)
 {
@@ -79,6 +83,8 @@ static void fill_block(struct block *block, const struct burst *burst)
     for (size_t i = 0; i < BENCH_BLOCK; i++) {
         block->allowed[i] = i % 10 >= burst->forbidden_of_ten;
         struct frame frame = frame_udp(test_guest, block->allowed[i] ? test_consumer : forbidden, burst->payload_bytes);
+        memcpy(frame.bytes + WIRE_PAYLOAD, transport, sizeof transport);
+        frame_fix_udp(&frame);
         const uint32_t prefix = htonl((uint32_t)frame.length);
         memcpy(block->bytes[i], &prefix, sizeof prefix);
         memcpy(block->bytes[i] + 4, frame.bytes, frame.length);
@@ -223,6 +229,8 @@ void burst_down(struct burst *burst)
 {
     static uint8_t bytes[65536];
     const int segment = (int)burst->payload_bytes;
+    for (size_t at = 0; at + burst->payload_bytes <= sizeof bytes; at += burst->payload_bytes)
+        memcpy(bytes + at, transport, sizeof transport);
     if (setsockopt(burst->link->consumer, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment) < 0)
         bench_die("UDP_SEGMENT");
     atomic_store(&guest_has, 0);
