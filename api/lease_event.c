@@ -286,6 +286,8 @@ enum lease_reason lease_event_reason(enum vmm_end end, const char **ret_initiate
         return LEASE_TUNNEL_LOST;
     case VMM_END_HEARTBEAT_LOST:
         return LEASE_HEARTBEAT_LOST;
+    case VMM_END_RECOVERY_FAILED:
+        return LEASE_RECOVERY_FAILED;
     }
     return LEASE_VMM_CRASH;
 }

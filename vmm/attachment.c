@@ -97,6 +97,15 @@ int attachment_listen(const char *path, int *ret_fd, struct error *err)
     return 0;
 }
 
+int attachment_connect(int fd, const char *path, struct error *err)
+{
+    struct sockaddr_un address;
+    int rc = attachment_address(path, &address, err);
+    if (rc == 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) != 0)
+        rc = error_set(err, -errno, "%.200s: cannot connect: %s", path, strerror(errno));
+    return rc;
+}
+
 void attachment_close(struct attachment *attachment)
 {
     fd_close(&attachment->host_fd);

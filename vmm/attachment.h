@@ -50,6 +50,14 @@ int attachment_open(struct attachment *ret_attachment, struct error *err);
 int attachment_listen(const char *path, int *ret_fd, struct error *err);
 
 /**
+ * attachment_connect() - Have one end that has a name speak with another name alone
+ * @fd:    from attachment_listen()
+ * Return: 0; -ECONNREFUSED or -ENOENT when nobody has bound @path
+ * Thread: any
+ */
+int attachment_connect(int fd, const char *path, struct error *err);
+
+/**
  * attachment_address() - A path as a socket's address
  * Return: 0; -ENAMETOOLONG with slug "runtime-dir-too-long"
  * Thread: any

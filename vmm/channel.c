@@ -8,16 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#ifndef OMERTAD_PORTABLE
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#endif
 
 #include "base/scope.h"
 #include "vmm/attachment.h"
 
+#ifndef OMERTAD_PORTABLE
 enum {
-    LINE_BYTES = 256, /* of /proc/net/unix: 60 and a path of 107 */
-    LINK_BYTES = 64,  /* "socket:[4294967295]" */
+    LINK_BYTES = 64,    /* "socket:[4294967295]" */
+    ANSWER_BYTES = 512, /* of sock_diag: 48 and what newer kernels may add */
 };
+#endif
 
 static int open_stream(void)
 {
@@ -36,7 +45,8 @@ static int connect_to(const char *path, const struct sockaddr_un *address, int *
     int fd SCOPED_FD = open_stream();
     if (fd < 0)
         return error_set(err, -errno, "cannot make a socket: %s", strerror(errno));
-    if (connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+    /* Non-blocking first: a hypervisor that hangs does not take what waits for it, and would keep us waiting too. */
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || connect(fd, (const struct sockaddr *)address, sizeof *address) != 0)
         return error_set(err, -errno, "%.200s: cannot connect: %s", path, strerror(errno));
     *ret_fd = fd_take(&fd);
     return 0;
@@ -71,50 +81,67 @@ int channel_reopen(const char *path, int *ret_fd, struct error *err)
     return rc != 0 ? rc : connect_to(path, &address, ret_fd, err);
 }
 
-/* ---- who holds it ------------------------------------------------------------------------------------------ */
+/* ---- who is at the other end --------------------------------------------------------------------------------- */
 
-/* One line of /proc/net/unix: seven fields, then the path. Return: whether it is a listener at @path. */
-static bool line_names(const char *line, const char *path, uint64_t *ret_inode)
+#ifndef OMERTAD_PORTABLE
+
+/* A question about one socket, and room for its answer. */
+struct question {
+    struct nlmsghdr header;
+    struct unix_diag_req request;
+};
+
+/* The inode of the peer in an answer's attributes. Return: false when there is none. */
+static bool find_peer(const struct nlmsghdr *answer, uint32_t *ret_inode)
 {
-    unsigned flags;
-    unsigned type;
-    uint64_t inode;
-    int at = 0;
-    const unsigned accepts = 0x10000; /* __SO_ACCEPTCON of the kernel's linux/net.h */
-    if (sscanf(line, "%*s %*s %*s %x %x %*s %" SCNu64 " %n", &flags, &type, &inode, &at) != 3 || at == 0)
-        return false;
-    size_t length = strcspn(line + at, "\n");
-    if ((flags & accepts) == 0 || length != strlen(path) || memcmp(line + at, path, length) != 0)
-        return false;
-    *ret_inode = inode;
-    return true;
+    const struct rtattr *attribute = (const struct rtattr *)((const struct unix_diag_msg *)NLMSG_DATA(answer) + 1);
+    unsigned left = (unsigned)(answer->nlmsg_len - NLMSG_LENGTH(sizeof(struct unix_diag_msg)));
+    for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left))
+        if (attribute->rta_type == UNIX_DIAG_PEER && RTA_PAYLOAD(attribute) == sizeof *ret_inode) {
+            memcpy(ret_inode, RTA_DATA(attribute), sizeof *ret_inode);
+            return true;
+        }
+    return false;
 }
 
-static bool find_inode(const char *path, uint64_t *ret_inode)
+static int peer_inode(int fd, uint32_t *ret_inode)
 {
-    char line[LINE_BYTES];
-    bool found = false;
-    FILE *file = fopen("/proc/net/unix", "re");
-    if (file == NULL)
-        return false;
-    while (!found && fgets(line, sizeof line, file) != NULL)
-        found = line_names(line, path, ret_inode);
-    fclose(file);
-    return found;
+    struct stat own;
+    int diag_fd SCOPED_FD = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (diag_fd < 0 || fstat(fd, &own) != 0)
+        return -EOPNOTSUPP;
+    const struct question question = {
+        .header = {.nlmsg_len = sizeof question, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST},
+        .request = {.sdiag_family = AF_UNIX,
+                    .udiag_states = UINT32_MAX,
+                    .udiag_ino = (uint32_t)own.st_ino,
+                    .udiag_show = UDIAG_SHOW_PEER,
+                    .udiag_cookie = {UINT32_MAX, UINT32_MAX}},
+    };
+    _Alignas(struct nlmsghdr) uint8_t bytes[ANSWER_BYTES];
+    if (send(diag_fd, &question, sizeof question, 0) != (ssize_t)sizeof question)
+        return -EOPNOTSUPP;
+    ssize_t length = recv(diag_fd, bytes, sizeof bytes, 0);
+    const struct nlmsghdr *answer = (const struct nlmsghdr *)bytes;
+    if (length < 0 || !NLMSG_OK(answer, (unsigned)length) || answer->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+        answer->nlmsg_len < NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
+        return -EOPNOTSUPP;
+    return find_peer(answer, ret_inode) ? 0 : -EPERM;
 }
 
-bool channel_is_held(const char *path, pid_t pid)
+int channel_reaches(int fd, pid_t pid)
 {
-    uint64_t inode;
+    uint32_t inode;
     char text[LINK_BYTES];
     char wanted[LINK_BYTES];
-    if (!find_inode(path, &inode))
-        return false;
+    int rc = peer_inode(fd, &inode);
+    if (rc != 0)
+        return rc;
     snprintf(text, sizeof text, "/proc/%" PRId64 "/fd", (int64_t)pid);
-    snprintf(wanted, sizeof wanted, "socket:[%" PRIu64 "]", inode);
+    snprintf(wanted, sizeof wanted, "socket:[%" PRIu32 "]", inode);
     DIR *folder = opendir(text);
     if (folder == NULL)
-        return false;
+        return -EPERM;
     bool held = false;
     for (const struct dirent *entry; !held && (entry = readdir(folder)) != NULL;) {
         ssize_t length = readlinkat(dirfd(folder), entry->d_name, text, sizeof text - 1);
@@ -122,5 +149,16 @@ bool channel_is_held(const char *path, pid_t pid)
         held = strcmp(text, wanted) == 0;
     }
     closedir(folder);
-    return held;
+    return held ? 0 : -EPERM;
 }
+
+#else
+
+int channel_reaches(int fd, pid_t pid)
+{
+    (void)fd;
+    (void)pid;
+    return -EOPNOTSUPP;
+}
+
+#endif

@@ -29,16 +29,17 @@ int channel_open(const char *path, bool keep_name, int *ret_listen_fd, int *ret_
 int channel_reopen(const char *path, int *ret_fd, struct error *err);
 
 /**
- * channel_is_held() - Whether a process holds the socket that listens at a name
+ * channel_reaches() - Whether the other end of a connection is a descriptor of a process
  *
- * Who connects is told the credentials of who called listen(2), which was the earlier daemon. So the socket's inode is
- * looked up by its name, and then looked for among the process's descriptors.
+ * The credentials of a connection's other end are those of who called listen(2), which was the earlier daemon. So the
+ * kernel is asked for the inode of the socket at the other end, and that is looked for among the process's descriptors.
  *
+ * @fd:    a connected unix stream that the other side has accepted
  * @pid:   of this user
- * Return: false also where the system does not tell
+ * Return: 0; -EPERM when another process has it; -EOPNOTSUPP where the system does not tell
  * Thread: any
- * Source: proc(5), /proc/net/unix and /proc/pid/fd
+ * Source: sock_diag(7), proc(5)
  */
-bool channel_is_held(const char *path, pid_t pid);
+int channel_reaches(int fd, pid_t pid);
 
 #endif

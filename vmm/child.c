@@ -31,17 +31,14 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "vmm/attachment.h"
+#include "vmm/process.h"
 #include "vmm/vmm.h"
 
 enum {
     START_FD = CHILD_FD_TO_MAX + 1, /* where the child keeps its end of struct child's start_fd */
     MOVED_FD = CHILD_FD_TO_MAX + 2,
     OPEN_MAX_LIMIT = 1048576, /* more closes than that would take longer than a start may */
-    READS_MAX = 16,  /* of CHILD_OUTPUT_BYTES each: a child that floods its stderr does not keep the supervisor */
-    STRAY_MS = 5000, /* a killed process with a lot of memory may take a second */
-    STAT_BYTES = 1024,
-    STAT_FIELD_STATE = 3,
-    STAT_FIELD_START = 22,
+    READS_MAX = 16, /* of CHILD_OUTPUT_BYTES each: a child that floods its stderr does not keep the supervisor */
 };
 
 struct plan {
@@ -238,7 +235,7 @@ static int run_plan(struct plan *plan, struct child *ret_child, struct error *er
         return error_set(err, -errno, "cannot start a process: %s", strerror(errno));
     ret_child->pid = pid;
     ret_child->pidfd = open_pidfd(pid); /* -1 makes the supervisor look every CHILD_TICK_MS */
-    ret_child->start_ticks = child_start_ticks(pid, NULL);
+    ret_child->start_ticks = process_start_ticks(pid, NULL);
     return 0;
 }
 
@@ -322,24 +319,6 @@ int child_spawn(const char *path, char *const argv[], const struct child_fd *fds
     return rc;
 }
 
-static bool still_runs(pid_t pid, uint64_t start_ticks)
-{
-    bool ended = false;
-    return child_start_ticks(pid, &ended) == start_ticks && !ended;
-}
-
-/* Waits for a killed process that is nobody's child here. @pidfd: may be -1 */
-static int await_end(int pidfd, pid_t pid, uint64_t start_ticks)
-{
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    for (uint64_t limit = clock_monotonic_ms() + STRAY_MS; still_runs(pid, start_ticks);) {
-        if (clock_monotonic_ms() > limit)
-            return -ETIMEDOUT;
-        (void)poll(&ended, 1, CHILD_TICK_MS);
-    }
-    return 0;
-}
-
 void child_init(struct child *child)
 {
     *child = (struct child){.pidfd = -1, .start_fd = -1, .output_fd = -1};
@@ -420,62 +399,28 @@ const char *child_format_output(const struct child *child, char *ret_text, size_
     return log_escape(line + at, sizeof line - at, ret_text, capacity);
 }
 
+void child_leave(struct child *child)
+{
+    fd_close(&child->start_fd);
+    fd_close(&child->pidfd);
+    fd_close(&child->output_fd);
+    child->pid = 0;
+}
+
 void child_close(struct child *child)
 {
     int status;
     if (child->pid != 0) {
         (void)child_signal(child, SIGKILL);
         if (child->adopted)
-            (void)await_end(child->pidfd, child->pid, child->start_ticks);
+            (void)process_await_end(child->pidfd, child->pid, child->start_ticks);
         else
             (void)wait_for(child->pid, &status, 0);
-        child->pid = 0;
     }
-    fd_close(&child->start_fd);
-    fd_close(&child->pidfd);
-    fd_close(&child->output_fd);
+    child_leave(child);
 }
 
-/* ---- identity ---------------------------------------------------------------------------------------------- */
-
-static ssize_t read_small(const char *path, char *ret_text, size_t capacity)
-{
-    int fd SCOPED_FD = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, ret_text, capacity - 1);
-    ret_text[length < 0 ? 0 : length] = '\0';
-    return length;
-}
-
-uint64_t child_start_ticks(pid_t pid, bool *ret_ended)
-{
-    char path[32];
-    char text[STAT_BYTES];
-    snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", (int64_t)pid);
-    /* The second field is the program's name in parentheses; the name may hold spaces and parentheses of its own. */
-    char *at = read_small(path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
-    if (at == NULL || at[1] != ' ' || at[2] == '\0')
-        return 0;
-    at += 2;
-    if (ret_ended != NULL)
-        *ret_ended = *at == 'Z' || *at == 'X';
-    for (int field = STAT_FIELD_STATE; field < STAT_FIELD_START; field++) {
-        at = strchr(at, ' ');
-        if (at == NULL)
-            return 0;
-        at++;
-    }
-    return strtoull(at, NULL, 10);
-}
-
-const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES])
-{
-    char text[64];
-    struct id id;
-    ssize_t length = read_small("/proc/sys/kernel/random/boot_id", text, sizeof text);
-    bool known = length >= ID_TEXT_BYTES - 1 && id_parse(text, ID_TEXT_BYTES - 1, &id);
-    snprintf(ret_text, ID_TEXT_BYTES, "%s", known ? id.text : "");
-    return ret_text;
-}
+/* ---- processes of an earlier daemon ------------------------------------------------------------------------- */
 
 int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct child *ret_child, struct error *err)
 {
@@ -485,7 +430,7 @@ int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct c
         return error_set(err, -ESRCH, "process %" PRId64 " is not of this boot", pid);
     /* The pidfd comes first: what is read about the pid afterwards is true of the process that it holds. */
     int pidfd SCOPED_FD = open_pidfd((pid_t)pid);
-    if (!still_runs((pid_t)pid, start_ticks))
+    if (!process_runs((pid_t)pid, start_ticks))
         return error_set(err, -ESRCH, "process %" PRId64 " is not there any more", pid);
     if (pidfd < 0)
         return error_set(err, -ENOTSUP, "this system has no descriptor for a process");
@@ -509,7 +454,7 @@ int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struc
     }
     rc = child_signal(&stray, SIGKILL);
     if (rc == 0)
-        rc = await_end(stray.pidfd, stray.pid, start_ticks);
+        rc = process_await_end(stray.pidfd, stray.pid, start_ticks);
     fd_close(&stray.pidfd);
     if (rc == -ESRCH)
         return 0;

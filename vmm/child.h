@@ -126,16 +126,10 @@ void child_read_output(struct child *child);
  */
 const char *child_format_output(const struct child *child, char *ret_text, size_t capacity);
 
+/** child_leave() - Close the descriptors of a child that outlives the daemon, which runs on. Thread: the child's owner */
+void child_leave(struct child *child);
+
 /** child_close() - Kill and reap the child if it still runs, close its descriptors. Thread: the child's owner */
 void child_close(struct child *child);
-
-/**
- * child_start_ticks() - When a process started, in clock ticks since boot
- * @ret_ended: whether it has ended and only waits to be reaped; may be NULL
- * Return:     0 when there is no such process or the system does not tell
- * Thread:     any
- * Source:     proc(5), /proc/pid/stat field 22
- */
-uint64_t child_start_ticks(pid_t pid, bool *ret_ended);
 
 #endif

@@ -18,6 +18,7 @@
 #include "vmm/command_pasta.h"
 #include "vmm/launcher.h"
 #include "vmm/own_addresses.h"
+#include "vmm/process.h"
 #include "vmm/vmm.h"
 
 enum direct_limits {
@@ -162,7 +163,7 @@ int direct_receive(struct direct *direct, struct error *err)
     if (direct->pidfd < 0)
         return error_set(err, -errno, "the hypervisor ended at once: %s", strerror(errno));
     direct->pid = pid;
-    direct->start_ticks = child_start_ticks(pid, NULL);
+    direct->start_ticks = process_start_ticks(pid, NULL);
     return 1;
 }
 

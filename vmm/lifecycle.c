@@ -6,7 +6,10 @@
  *         +------------+-----------+---------+
  *
  * The NAT's gate is shut with the first step of every end. The process is then asked (powerdown), told (quit) and killed,
- * each after its time; FINISHED comes with its exit and with nothing else. */
+ * each after its time; FINISHED comes with its exit and with nothing else.
+ *
+ * A machine that an earlier daemon started comes in as STARTING: it is proved where another one would be spawned. One that
+ * outlives this daemon goes from RUNNING to LEFT, and nobody is told of an end that is none. */
 #include "vmm/lifecycle.h"
 
 #include <errno.h>
@@ -23,7 +26,19 @@
 
 void lifecycle_tell(struct vmm *vmm, const struct machine *machine, struct vmm_event *event)
 {
+    struct nat_violation violation;
+    struct vmm_guest_report report;
     event->id = machine->spec->id;
+    if (event->violation != NULL) {
+        violation = *event->violation;
+        violation.serial += machine->serial;
+        event->violation = &violation;
+    }
+    if (event->guest_report != NULL) {
+        report = *event->guest_report;
+        report.serial += machine->guest_serial;
+        event->guest_report = &report;
+    }
     if (event->at_ms == 0)
         event->at_ms = clock_wall_ms();
     vmm->config.on_event(vmm->config.context, event);
@@ -59,6 +74,13 @@ static void take_step(struct vmm *vmm, struct machine *machine, enum machine_ste
     }
 }
 
+/* What can go wrong before a machine runs; for one that comes from an earlier daemon it means that it could not be proved. */
+static bool is_of_start(enum vmm_end end)
+{
+    return end == VMM_END_START_FAILED || end == VMM_END_START_TIMEOUT || end == VMM_END_HYPERVISOR_CRASH ||
+           end == VMM_END_FILTER_FAILED;
+}
+
 void lifecycle_end(struct vmm *vmm, struct machine *machine, enum vmm_end end, enum machine_step step,
                    const char *detail)
 {
@@ -68,6 +90,8 @@ void lifecycle_end(struct vmm *vmm, struct machine *machine, enum vmm_end end, e
     if (machine->state >= MACHINE_STOPPING)
         return;
     bool unprepared = machine->state == MACHINE_PREPARING;
+    if (machine->adopted && !machine->told_running && is_of_start(end))
+        end = VMM_END_RECOVERY_FAILED;
     machine->state = MACHINE_STOPPING;
     machine->cancelled = true;
     machine->end = end;
@@ -93,8 +117,24 @@ void lifecycle_stop(struct vmm *vmm, struct machine *machine, enum vmm_end end)
     lifecycle_end(vmm, machine, end, MACHINE_STEP_POWERDOWN, "");
 }
 
+void lifecycle_leave(struct vmm *vmm, struct machine *machine)
+{
+    news_take_in(machine);
+    if (machine->state != MACHINE_RUNNING || !machine->outlives || machine->condemned) {
+        lifecycle_stop(vmm, machine, VMM_END_SHUTDOWN);
+        return;
+    }
+    if (machine->nat != NULL)
+        nat_shut(machine->nat);
+    machine->state = MACHINE_LEFT;
+}
+
 static void describe_exit(const struct machine *machine, char ret_text[static VMM_DETAIL_BYTES])
 {
+    if (machine->adopted) {
+        snprintf(ret_text, VMM_DETAIL_BYTES, "the hypervisor ended; only the daemon that started it could know how");
+        return;
+    }
     int used = machine->exit.signal != 0
                    ? snprintf(ret_text, VMM_DETAIL_BYTES, "the hypervisor was ended by signal %d", machine->exit.signal)
                    : snprintf(ret_text, VMM_DETAIL_BYTES, "the hypervisor exited with code %d", machine->exit.code);
@@ -118,7 +158,10 @@ void lifecycle_clear(struct vmm *vmm, struct machine *machine)
         machine->gone_ms = clock_monotonic_ms(); /* external: its network is all that can be ended */
     guest_reports_finish(&machine->guest_reports);
     news_last_reports(vmm, machine);
-    machine_release(machine, &vmm->places);
+    if (machine->state == MACHINE_LEFT)
+        machine_leave(machine);
+    else
+        machine_release(machine, &vmm->places);
 }
 
 void lifecycle_ended(struct vmm *vmm, struct machine *machine)
@@ -184,12 +227,23 @@ void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid)
 static int start_nat(struct vmm *vmm, struct machine *machine, struct error *err)
 {
     struct nat *nat = NULL;
-    int rc = machine->spec->external ? machine_listen(machine, &vmm->places, &nat, err)
-                                     : machine_attach(machine, &vmm->places, &nat, err);
+    int rc = machine_attach(machine, &vmm->places, &nat, err);
     pthread_mutex_lock(&vmm->lock);
     machine->nat = nat;
     pthread_mutex_unlock(&vmm->lock);
     return rc;
+}
+
+/* Its NAT's gate is shut until the last proof: see news.c, on_name(). */
+static void adopt(struct vmm *vmm, struct machine *machine)
+{
+    struct error err = {0};
+    machine->start_by_ms = clock_monotonic_ms() + vmm->config.start_timeout_ms;
+    int rc = machine_adopt(machine, &vmm->places, &err);
+    if (rc == 0)
+        rc = start_nat(vmm, machine, &err);
+    if (rc != 0)
+        lifecycle_end(vmm, machine, VMM_END_RECOVERY_FAILED, MACHINE_STEP_KILL, err.message);
 }
 
 void lifecycle_prepared(struct vmm *vmm, struct machine *machine)
@@ -207,6 +261,10 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine)
         return;
     }
     struct error err = {0};
+    if (machine->adopted) {
+        adopt(vmm, machine);
+        return;
+    }
     if (!machine->spec->direct && start_nat(vmm, machine, &err) != 0) {
         lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
         return;

@@ -19,6 +19,10 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine);
 /** lifecycle_noted() - The process @pid is written down: let it become the hypervisor. Thread: the supervisor's */
 void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid);
 
+/** lifecycle_leave() - Let go of a machine that outlives the daemon, if it can be adopted; else end it for good.
+ *  Thread: the supervisor's */
+void lifecycle_leave(struct vmm *vmm, struct machine *machine);
+
 /** lifecycle_stop() - End a machine because somebody wants it; @end: VMM_END_ASKED or VMM_END_SHUTDOWN.
  *  Thread: the supervisor's */
 void lifecycle_stop(struct vmm *vmm, struct machine *machine, enum vmm_end end);
@@ -59,7 +63,7 @@ uint64_t lifecycle_wall_of(uint64_t monotonic_ms);
 /** lifecycle_child() - The hypervisor's process may have ended. Thread: the supervisor's */
 void lifecycle_child(struct vmm *vmm, struct machine *machine);
 
-/** lifecycle_clear() - Give up everything of a MACHINE_FINISHED one. Thread: the supervisor's */
+/** lifecycle_clear() - Give up everything of a MACHINE_FINISHED one; of a MACHINE_LEFT one what is the daemon's. Thread: the supervisor's */
 void lifecycle_clear(struct vmm *vmm, struct machine *machine);
 
 /** lifecycle_ended() - Tell that nothing of the machine is left. Thread: the supervisor's */

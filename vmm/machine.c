@@ -23,7 +23,9 @@ enum { GUARD_SIGNAL_BASE = 128 };
 
 static const char seed_name[] = "seed.iso";
 static const char qmp_name[] = "qmp.sock";
-static const char frames_name[] = "frames.sock"; /* of an external machine */
+static const char console_name[] = "console.sock"; /* of a machine that outlives the daemon, as the next */
+static const char vm_name[] = "vm.sock";           /* the hypervisor's end of the cable */
+static const char frames_name[] = "frames.sock";   /* the NAT's end, also of an external machine */
 
 struct machine *machine_create(const struct vmm_spec *spec)
 {
@@ -184,43 +186,84 @@ static int start_nat(struct machine *machine, const struct machine_places *place
     return 0;
 }
 
-int machine_attach(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
-                   struct error *err)
+enum { FILE_PATH_BYTES = 2 * VMM_PATH_BYTES };
+
+static const char *file_path(const struct machine_places *places, const struct id *id, const char *name,
+                             char ret_path[static FILE_PATH_BYTES])
 {
-    int rc = attachment_open(&machine->attachment, err);
-    return rc != 0 ? rc : start_nat(machine, places, true, ret_nat, err);
+    snprintf(ret_path, FILE_PATH_BYTES, "%s/machines/%s/%s", places->runtime_dir, id->text, name);
+    return ret_path;
 }
 
 int machine_socket_path(const struct machine_places *places, const struct id *id, char ret_path[static VMM_PATH_BYTES],
                         struct error *err)
 {
     struct sockaddr_un unused;
-    char path[2 * VMM_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/machines/%s/%s", places->runtime_dir, id->text, frames_name);
-    int rc = attachment_address(path, &unused, err);
+    char path[FILE_PATH_BYTES];
+    int rc = attachment_address(file_path(places, id, frames_name, path), &unused, err);
     if (rc == 0)
         snprintf(ret_path, VMM_PATH_BYTES, "%.*s", VMM_PATH_BYTES - 1, path);
     return rc;
 }
 
-int machine_listen(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
-                   struct error *err)
+/* The NAT's end at its name. An adopted machine's hypervisor has its own end already: with that alone we speak. */
+static int lay_named(struct machine *machine, const struct machine_places *places, struct error *err)
 {
-    char path[VMM_PATH_BYTES];
+    char path[FILE_PATH_BYTES];
+    if (machine->adopted)
+        (void)unlinkat(machine->folder_fd, frames_name, 0); /* the earlier daemon's */
+    int rc =
+        attachment_listen(file_path(places, &machine->spec->id, frames_name, path), &machine->attachment.host_fd, err);
+    if (rc == 0 && machine->adopted)
+        rc = attachment_connect(machine->attachment.host_fd, file_path(places, &machine->spec->id, vm_name, path), err);
+    return rc;
+}
+
+static int attach_external(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
+                           struct error *err)
+{
     int rc = make_folder(machine, places, err);
     if (rc == 0)
-        rc = machine_socket_path(places, &machine->spec->id, path, err);
-    if (rc == 0)
-        rc = attachment_listen(path, &machine->attachment.host_fd, err);
+        rc = lay_named(machine, places, err);
     if (rc == 0)
         rc = start_nat(machine, places, false, ret_nat, err);
     fd_close(&machine->folder_fd); /* a thousand of them are a thousand descriptors */
     return rc;
 }
 
+int machine_attach(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
+                   struct error *err)
+{
+    if (machine->spec->external)
+        return attach_external(machine, places, ret_nat, err);
+    int rc = machine->outlives ? lay_named(machine, places, err) : attachment_open(&machine->attachment, err);
+    return rc != 0 ? rc : start_nat(machine, places, !machine->outlives || machine->adopted, ret_nat, err);
+}
+
+/* ---- adopting ---------------------------------------------------------------------------------------------- */
+
+int machine_adopt(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    const struct id *id = &machine->spec->id;
+    char path[FILE_PATH_BYTES];
+    int qmp_fd = -1;
+    machine->folder_fd = openat(places->machines_fd, id->text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (machine->folder_fd < 0)
+        return error_set(err, -errno, "the machine's folder: %s", strerror(errno));
+    int rc = channel_reopen(file_path(places, id, qmp_name, path), &qmp_fd, err);
+    if (rc != 0)
+        return rc;
+    qmp_init(&machine->qmp, qmp_fd);
+    return channel_reopen(file_path(places, id, console_name, path), &machine->console_fd, err);
+}
+
+/* ---- the hypervisor ---------------------------------------------------------------------------------------- */
+
 static int build_command(const struct machine *machine, const struct machine_places *places,
                          const struct vmm_accel *accel, struct command *ret_command, struct error *err)
 {
+    char vm_socket[FILE_PATH_BYTES];
+    char host_socket[FILE_PATH_BYTES];
     const struct command_qemu qemu = {
         .program = places->qemu,
         .accel = accel->name,
@@ -228,7 +271,11 @@ static int build_command(const struct machine *machine, const struct machine_pla
         .name = machine->spec->id.text,
         .vcpus = machine->spec->vcpus,
         .memory_mib = machine->spec->memory_mib,
-        .net = machine->spec->direct ? COMMAND_NET_TAP : COMMAND_NET_DGRAM,
+        .net = machine->spec->direct ? COMMAND_NET_TAP
+               : machine->outlives   ? COMMAND_NET_NAMED
+                                     : COMMAND_NET_DGRAM,
+        .vm_socket = file_path(places, &machine->spec->id, vm_name, vm_socket),
+        .host_socket = file_path(places, &machine->spec->id, frames_name, host_socket),
         .guest_mac = machine->spec->guest_mac,
         .kernel_command_line = machine->image.image.command_line,
         .has_disk = machine->disk_fd >= 0,
@@ -270,7 +317,8 @@ static int spawn_qemu(struct machine *machine, const struct machine_places *plac
                                        .fd_count = count};
     if (machine->spec->direct)
         return direct_spawn(&direct, &machine->direct, &machine->child, err);
-    return child_prepare(places->qemu, command->argv, fds, count, CHILD_DIES_WITH_PARENT, &machine->child, err);
+    return child_prepare(places->qemu, command->argv, fds, count,
+                         machine->outlives ? CHILD_OUTLIVES_PARENT : CHILD_DIES_WITH_PARENT, &machine->child, err);
 }
 
 int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err)
@@ -286,6 +334,25 @@ static void close_processes(struct machine *machine)
     child_close(&machine->child);
 }
 
+static int open_channels(struct machine *machine, const struct machine_places *places, int *ret_console_fd,
+                         int *ret_qmp_fd, struct error *err)
+{
+    char path[FILE_PATH_BYTES];
+    int qmp_fd = -1;
+    /* The boot watchdog's second start finds the names of the first. */
+    (void)unlinkat(machine->folder_fd, console_name, 0);
+    (void)unlinkat(machine->folder_fd, qmp_name, 0);
+    int rc = machine->outlives ? channel_open(file_path(places, &machine->spec->id, console_name, path), true,
+                                              ret_console_fd, &machine->console_fd, err)
+                               : attachment_pair(SOCK_STREAM, &machine->console_fd, ret_console_fd, err);
+    if (rc == 0)
+        rc = channel_open(file_path(places, &machine->spec->id, qmp_name, path), machine->outlives, ret_qmp_fd, &qmp_fd,
+                          err);
+    if (rc == 0)
+        qmp_init(&machine->qmp, qmp_fd);
+    return rc;
+}
+
 int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
                   struct error *err)
 {
@@ -294,21 +361,12 @@ int machine_spawn(struct machine *machine, const struct machine_places *places, 
     fd_close(&machine->console_fd);
     machine->accel = *accel;
     struct command command;
-    int rc = build_command(machine, places, accel, &command, err);
-    if (rc != 0)
-        return rc;
-    int guest_console_fd SCOPED_FD = -1;
+    int console_fd SCOPED_FD = -1;
     int listen_fd SCOPED_FD = -1;
-    int qmp_fd = -1;
-    char path[2 * VMM_PATH_BYTES];
-    snprintf(path, sizeof path, "%s/machines/%s/%s", places->runtime_dir, machine->spec->id.text, qmp_name);
-    rc = attachment_pair(SOCK_STREAM, &machine->console_fd, &guest_console_fd, err);
+    int rc = build_command(machine, places, accel, &command, err);
     if (rc == 0)
-        rc = channel_open(path, false, &listen_fd, &qmp_fd, err);
-    if (rc != 0)
-        return rc;
-    qmp_init(&machine->qmp, qmp_fd);
-    return spawn_qemu(machine, places, &command, guest_console_fd, listen_fd, err);
+        rc = open_channels(machine, places, &console_fd, &listen_fd, err);
+    return rc != 0 ? rc : spawn_qemu(machine, places, &command, console_fd, listen_fd, err);
 }
 
 void machine_kill(const struct machine *machine)
@@ -390,6 +448,18 @@ int machine_remove_folder(int machines_fd, const char *name)
             (void)unlinkat(dirfd(folder), entry->d_name, 0);
     closedir(folder);
     return unlinkat(machines_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+void machine_leave(struct machine *machine)
+{
+    REQUIRE(machine->nat == NULL && machine->outlives);
+    child_leave(&machine->child);
+    qmp_close(&machine->qmp);
+    fd_close(&machine->console_fd);
+    fd_close(&machine->report_fd);
+    attachment_close(&machine->attachment);
+    machine_settle(machine);
+    fd_close(&machine->folder_fd);
 }
 
 void machine_release(struct machine *machine, const struct machine_places *places)

@@ -34,6 +34,7 @@ enum machine_state {
     MACHINE_RUNNING,
     MACHINE_STOPPING, /* why it ends is known; nothing is forwarded any more */
     MACHINE_FINISHED, /* no process is left; the rest is cleared away next */
+    MACHINE_LEFT,     /* the daemon goes and it stays: what is ours of it is cleared away next */
 };
 
 /** enum machine_preparation - Who has the machine's preparation. Guarded by the vmm's lock. */
@@ -58,12 +59,16 @@ struct machine_places {
     char qemu[VMM_PATH_BYTES];
     bool allow_private; /* direct: private ranges are reachable */
     uint32_t flows_max; /* of one machine; 0: as many as a NAT has */
+    bool keep_machines; /* they outlive the daemon */
     int machines_fd;    /* the folder that holds one folder a machine */
 };
 
 /**
  * struct machine - One machine
  * @spec:         in locked memory; its secrets are wiped once the seed volume holds them
+ * @outlives:     the hypervisor lives on without its daemon: names in its folder take the place of connections
+ * @adopted:      an earlier daemon started it
+ * @serial, @guest_serial: added to what NAT and guest reports count from zero
  * @stop_asked, @stop_end: guarded by the vmm's lock; that it shall end, and with what cause
  * @seen:         what the supervisor's thread has last read of orders
  * @noted_pid:    guarded by the vmm's lock. The process that may become the hypervisor; 0: none yet
@@ -93,6 +98,10 @@ struct machine_places {
  */
 struct machine {
     struct vmm_spec *spec;
+    bool outlives;
+    bool adopted;
+    uint32_t serial;
+    uint32_t guest_serial;
     bool stop_asked;
     enum vmm_end stop_end;
     int64_t noted_pid;
@@ -168,12 +177,26 @@ int machine_prepare(struct machine *machine, const struct machine_places *places
 
 /**
  * machine_attach() - Lay the cable and start the NAT at its end, with its gate shut
+ *
+ * The cable is a pair of sockets; a socket with a name for an external machine, whose folder is made for it, and for one
+ * that outlives the daemon. An adopted one is connected to at once.
+ *
  * @ret_nat: for the caller to store under its lock
  * Return:   0 or negative; what was made is given up by machine_release()
  * Thread:   the supervisor's
  */
 int machine_attach(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
                    struct error *err);
+
+/**
+ * machine_adopt() - Come back to the folder, the console and the QMP of a hypervisor that an earlier daemon started
+ *
+ * The process itself is the machine's child already. Whether it is at the other end is known once it has answered.
+ *
+ * Return: 0 or negative
+ * Thread: the supervisor's
+ */
+int machine_adopt(struct machine *machine, const struct machine_places *places, struct error *err);
 
 /**
  * machine_spawn() - Make the hypervisor's process, which waits for machine_release_child(); in direct mode start it
@@ -191,13 +214,6 @@ int machine_spawn(struct machine *machine, const struct machine_places *places, 
  * Thread: the supervisor's
  */
 int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err);
-
-/**
- * machine_listen() - As machine_attach(), for an external machine: make its folder, and the NAT's socket in it
- * Thread: the supervisor's
- */
-int machine_listen(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
-                   struct error *err);
 
 /** machine_socket_path() - Where an external machine's NAT listens. Return: as vmm_socket_path(). Thread: any */
 int machine_socket_path(const struct machine_places *places, const struct id *id, char ret_path[static VMM_PATH_BYTES],
@@ -219,6 +235,13 @@ void machine_settle(struct machine *machine);
  * Thread:     the supervisor's
  */
 size_t machine_read_console(struct machine *machine, bool *ret_ready);
+
+/**
+ * machine_leave() - Give up what is the daemon's of a machine that lives on: nothing is killed, no file is removed
+ * The caller has taken the NAT out before.
+ * Thread: the supervisor's
+ */
+void machine_leave(struct machine *machine);
 
 /**
  * machine_release() - Give up everything but the console's bytes: process, files, folder

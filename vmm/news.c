@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/scope.h"
+#include "vmm/channel.h"
 #include "vmm/lifecycle.h"
 
 enum {
@@ -210,11 +211,40 @@ static void on_status(struct vmm *vmm, struct machine *machine, const struct qmp
     lifecycle_end(vmm, machine, VMM_END_HYPERVISOR_CRASH, MACHINE_STEP_KILL, detail);
 }
 
+/* It has answered, so its end of the channel is a descriptor of somebody's. A hypervisor that stopped while nobody listened
+ * says so now; its name comes last, and with it the machine runs. */
+static void prove_adopted(struct vmm *vmm, struct machine *machine)
+{
+    int rc = channel_reaches(machine->qmp.fd, machine->child.pid);
+    if (rc != 0) {
+        lifecycle_end(vmm, machine, VMM_END_RECOVERY_FAILED, MACHINE_STEP_KILL,
+                      rc == -EPERM ? "the control channel is not the hypervisor's"
+                                   : "the kernel does not tell whose the control channel is (CONFIG_UNIX_DIAG)");
+        return;
+    }
+    (void)qmp_send(&machine->qmp, QMP_QUERY_STATUS);
+    (void)qmp_send(&machine->qmp, QMP_QUERY_NAME);
+}
+
+static void on_name(struct vmm *vmm, struct machine *machine, const struct qmp_message *message)
+{
+    if (strcmp(message->word, machine->spec->id.text) == 0)
+        lifecycle_ready(vmm, machine);
+    else
+        lifecycle_end(vmm, machine, VMM_END_RECOVERY_FAILED, MACHINE_STEP_KILL, "the hypervisor is another machine's");
+}
+
 static void on_message(struct vmm *vmm, struct machine *machine, const struct qmp_message *message)
 {
     switch (message->kind) {
     case QMP_MESSAGE_READY:
-        lifecycle_ready(vmm, machine);
+        if (machine->adopted)
+            prove_adopted(vmm, machine);
+        else
+            lifecycle_ready(vmm, machine);
+        return;
+    case QMP_MESSAGE_NAME:
+        on_name(vmm, machine, message);
         return;
     case QMP_MESSAGE_SHUTDOWN:
         on_shutdown(vmm, machine, message);

@@ -11,11 +11,13 @@
 
 static const char negotiate[] = "{\"execute\":\"qmp_capabilities\",\"id\":\"negotiate\"}\n";
 static const char status_id[] = "status";
+static const char name_id[] = "name";
 
 static const char *const commands[] = {
     [QMP_SYSTEM_POWERDOWN] = "{\"execute\":\"system_powerdown\",\"id\":\"powerdown\"}\n",
     [QMP_QUIT] = "{\"execute\":\"quit\",\"id\":\"quit\"}\n",
     [QMP_QUERY_STATUS] = "{\"execute\":\"query-status\",\"id\":\"status\"}\n",
+    [QMP_QUERY_NAME] = "{\"execute\":\"query-name\",\"id\":\"name\"}\n",
 };
 
 void qmp_init(struct qmp *qmp, int fd)
@@ -74,20 +76,28 @@ static int broken(struct qmp *qmp, struct error *err, const char *what)
 static void copy_word(const json_t *object, const char *key, char ret_word[static QMP_WORD_BYTES])
 {
     const char *text = json_string_value(json_object_get(object, key));
-    snprintf(ret_word, QMP_WORD_BYTES, "%.31s", text == NULL ? "" : text);
+    snprintf(ret_word, QMP_WORD_BYTES, "%.39s", text == NULL ? "" : text);
 }
 
-/* Whoever asked for nothing else than QMP_SYSTEM_POWERDOWN and QMP_QUIT sees their effect, so only a status has an
+/* Whoever asked for nothing else than QMP_SYSTEM_POWERDOWN and QMP_QUIT sees their effect, so only questions have an
  * answer that is read. */
 static bool take_answer(const json_t *line, struct qmp_message *ret_message)
 {
     const char *id = json_string_value(json_object_get(line, "id"));
     const json_t *answer = json_object_get(line, "return");
-    if (id == NULL || strcmp(id, status_id) != 0 || !json_is_object(answer))
+    if (id == NULL || !json_is_object(answer))
         return false;
-    ret_message->kind = QMP_MESSAGE_STATUS;
-    copy_word(answer, "status", ret_message->word);
-    return true;
+    if (strcmp(id, status_id) == 0) {
+        ret_message->kind = QMP_MESSAGE_STATUS;
+        copy_word(answer, "status", ret_message->word);
+        return true;
+    }
+    if (strcmp(id, name_id) == 0) {
+        ret_message->kind = QMP_MESSAGE_NAME;
+        copy_word(answer, "name", ret_message->word);
+        return true;
+    }
+    return false;
 }
 
 static bool take_event(const json_t *line, struct qmp_message *ret_message)

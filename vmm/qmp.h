@@ -12,7 +12,7 @@
 enum qmp_limits {
     QMP_LINE_BYTES = 65536,      /* the longest answer that we ask for takes 200 */
     QMP_LINES_PER_SECOND = 1000, /* a machine that starts or ends sends some ten */
-    QMP_WORD_BYTES = 32,         /* a shutdown's reason, a run state */
+    QMP_WORD_BYTES = 40,         /* a shutdown's reason, a run state, a lease's id */
 };
 
 enum qmp_state {
@@ -22,7 +22,7 @@ enum qmp_state {
     QMP_CLOSED, /* the other side closed, or broke the protocol */
 };
 
-enum qmp_command { QMP_SYSTEM_POWERDOWN, QMP_QUIT, QMP_QUERY_STATUS };
+enum qmp_command { QMP_SYSTEM_POWERDOWN, QMP_QUIT, QMP_QUERY_STATUS, QMP_QUERY_NAME };
 
 enum qmp_message_kind {
     QMP_MESSAGE_READY,    /* commands may be sent */
@@ -30,6 +30,7 @@ enum qmp_message_kind {
     QMP_MESSAGE_PANICKED, /* the guest's kernel said so */
     QMP_MESSAGE_STOPPED,  /* the vCPUs do not run any more */
     QMP_MESSAGE_STATUS,   /* @word: the run state */
+    QMP_MESSAGE_NAME,     /* @word: the machine's name */
 };
 
 /** struct qmp_message - One thing that the hypervisor said. */

@@ -82,6 +82,7 @@ static void take_orders(struct vmm *vmm)
 {
     pthread_mutex_lock(&vmm->lock);
     bool closing = vmm->closing;
+    bool leaving = vmm->leaving;
     size_t count = vmm->machine_count;
     vmm->served_count = count;
     for (size_t at = 0; at < count; at++) {
@@ -92,8 +93,12 @@ static void take_orders(struct vmm *vmm)
     pthread_mutex_unlock(&vmm->lock);
     for (size_t at = 0; at < count; at++) {
         struct machine *machine = vmm->served[at];
-        if (machine->seen.stop || closing)
-            lifecycle_stop(vmm, machine, machine->seen.stop ? machine->seen.end : VMM_END_SHUTDOWN);
+        if (machine->seen.stop)
+            lifecycle_stop(vmm, machine, machine->seen.end);
+        else if (closing && leaving)
+            lifecycle_leave(vmm, machine);
+        else if (closing)
+            lifecycle_stop(vmm, machine, VMM_END_SHUTDOWN);
         lifecycle_noted(vmm, machine, machine->seen.noted_pid);
     }
 }
@@ -133,7 +138,7 @@ static void clear_finished(struct vmm *vmm)
     size_t at = 0;
     while (at < vmm->served_count) {
         struct machine *machine = vmm->served[at];
-        if (machine->state != MACHINE_FINISHED) {
+        if (machine->state < MACHINE_FINISHED) {
             at++;
             continue;
         }
@@ -141,7 +146,8 @@ static void clear_finished(struct vmm *vmm)
         memmove(vmm->served + at, vmm->served + at + 1, (vmm->served_count - at) * sizeof(struct machine *));
         lifecycle_clear(vmm, machine);
         forget(vmm, machine);
-        lifecycle_ended(vmm, machine);
+        if (machine->state == MACHINE_FINISHED)
+            lifecycle_ended(vmm, machine);
         pthread_mutex_lock(&vmm->lock);
         vmm->told = (struct id){0};
         pthread_mutex_unlock(&vmm->lock);
@@ -313,10 +319,11 @@ int supervisor_start(struct vmm *vmm, struct error *err)
     return rc;
 }
 
-void supervisor_stop(struct vmm *vmm)
+void supervisor_stop(struct vmm *vmm, bool leave)
 {
     pthread_mutex_lock(&vmm->lock);
     vmm->closing = true;
+    vmm->leaving = leave;
     pthread_mutex_unlock(&vmm->lock);
     supervisor_wake(vmm);
     pthread_join(vmm->supervisor, NULL);

@@ -48,6 +48,7 @@ struct vmm {
     pthread_mutex_t lock;
     pthread_cond_t work;
     bool closing;       /* no more machines; those that are there end */
+    bool leaving;       /* ... but for those that outlive the daemon */
     bool preparer_ends; /* set when the last machine is gone */
     struct vmm_accel accel;
     struct machine **machines; /* oldest first */
@@ -69,8 +70,9 @@ struct vmm {
  */
 int supervisor_start(struct vmm *vmm, struct error *err);
 
-/** supervisor_stop() - End every machine, then both threads; waits for it. Thread: the vmm's owner */
-void supervisor_stop(struct vmm *vmm);
+/** supervisor_stop() - End every machine, then both threads; waits for it.
+ *  @leave: machines that outlive the daemon are let go instead. Thread: the vmm's owner */
+void supervisor_stop(struct vmm *vmm, bool leave);
 
 /** supervisor_wake() - Have the supervisor look at what was asked for. Thread: any */
 void supervisor_wake(const struct vmm *vmm);

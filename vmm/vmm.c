@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/scope.h"
 #include "vmm/command.h"
 #include "vmm/deb_files.h"
@@ -44,6 +46,7 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     vmm->config.packages_dir = config->packages_dir == NULL ? NULL : places->packages_dir;
     places->allow_private = config->allow_private;
     places->flows_max = config->flows_max;
+    places->keep_machines = config->keep_machines;
     const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
     int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
     if (rc == 0)
@@ -77,22 +80,6 @@ static int open_own_folder(const char *path, int *ret_fd, struct error *err)
     return 0;
 }
 
-static void remove_stale(int machines_fd)
-{
-    int fd = fcntl(machines_fd, F_DUPFD_CLOEXEC, 0);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    if (folder == NULL) {
-        fd_close(&fd);
-        return;
-    }
-    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        struct id id;
-        if (id_parse(entry->d_name, strlen(entry->d_name), &id))
-            (void)machine_remove_folder(machines_fd, id.text);
-    }
-    closedir(folder);
-}
-
 /* A disk has a name for the moment between its making and its opening; a daemon that was killed then has left it. */
 static void remove_stale_disks(const char *disk_dir)
 {
@@ -111,7 +98,13 @@ static void remove_stale_disks(const char *disk_dir)
 
 static int open_places(struct vmm *vmm, struct error *err)
 {
+    char found[PATH_MAX];
     int rc = open_own_folder(vmm->places.runtime_dir, &vmm->runtime_fd, err);
+    if (rc != 0)
+        return rc;
+    /* Hypervisors have "/" as their folder, and are told the whole of a name. */
+    if (realpath(vmm->places.runtime_dir, found) != NULL)
+        rc = copy_path(vmm->places.runtime_dir, found, "runtime_dir", err);
     if (rc != 0)
         return rc;
     /* Two daemons on one folder would each clear away what the other has there. */
@@ -120,8 +113,6 @@ static int open_places(struct vmm *vmm, struct error *err)
     char machines[VMM_PATH_BYTES + sizeof "/machines"];
     snprintf(machines, sizeof machines, "%s/machines", vmm->places.runtime_dir);
     rc = open_own_folder(machines, &vmm->places.machines_fd, err);
-    if (rc == 0)
-        remove_stale(vmm->places.machines_fd);
     (void)mkdir(vmm->places.disk_dir, S_IRWXU); /* there already, or the first disk says what is wrong */
     if (rc == 0)
         remove_stale_disks(vmm->places.disk_dir);
@@ -178,14 +169,24 @@ int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error
     return rc;
 }
 
-void vmm_close(struct vmm *vmm)
+static void close_vmm(struct vmm *vmm, bool leave)
 {
     if (vmm == NULL)
         return;
-    supervisor_stop(vmm);
+    supervisor_stop(vmm, leave);
     fd_close(&vmm->places.machines_fd);
     fd_close(&vmm->runtime_fd);
     release(vmm);
+}
+
+void vmm_close(struct vmm *vmm)
+{
+    close_vmm(vmm, false);
+}
+
+void vmm_leave(struct vmm *vmm)
+{
+    close_vmm(vmm, true);
 }
 
 /* ---- orders ------------------------------------------------------------------------------------------------ */
@@ -215,18 +216,49 @@ static int admit(struct vmm *vmm, struct machine *machine, struct error *err)
     return 0;
 }
 
-int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
+static int take_in(struct vmm *vmm, struct machine *machine, struct error *err)
 {
-    struct machine *machine = machine_create(spec);
-    if (machine == NULL)
-        return error_set(err, -ENOMEM, "no memory for a machine");
     pthread_mutex_lock(&vmm->lock);
     int rc = admit(vmm, machine, err);
     pthread_mutex_unlock(&vmm->lock);
     if (rc == 0)
         supervisor_wake(vmm);
-    else
+    return rc;
+}
+
+int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
+{
+    struct machine *machine = machine_create(spec);
+    if (machine == NULL)
+        return error_set(err, -ENOMEM, "no memory for a machine");
+    machine->outlives = vmm->places.keep_machines && !spec->direct && !spec->external;
+    int rc = take_in(vmm, machine, err);
+    if (rc != 0)
         machine_free(machine);
+    return rc;
+}
+
+int vmm_adopt(struct vmm *vmm, const struct vmm_spec *spec, const struct vmm_adoption *adoption, struct error *err)
+{
+    struct machine *machine = machine_create(spec);
+    if (machine == NULL)
+        return error_set(err, -ENOMEM, "no memory for a machine");
+    machine->outlives = true;
+    machine->adopted = true;
+    machine->preparation = MACHINE_PREPARATION_OVER;
+    machine->serial = adoption->violation_serial;
+    machine->guest_serial = adoption->guest_report_serial - VMM_GUEST_SERIAL_FIRST;
+    machine->accel.known = true;
+    snprintf(machine->accel.name, sizeof machine->accel.name, "%s", adoption->accelerator);
+    if (adoption->tunnel_up)
+        tunnel_watch_established(&machine->tunnel, clock_monotonic_ms());
+    int rc = child_adopt(adoption->pid, adoption->start_ticks, adoption->boot_id, &machine->child, err);
+    if (rc == 0)
+        rc = take_in(vmm, machine, err);
+    if (rc == 0)
+        return 0;
+    child_leave(&machine->child);
+    machine_free(machine);
     return rc;
 }
 
@@ -264,6 +296,32 @@ void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid)
 int vmm_socket_path(const struct vmm *vmm, const struct id *id, char ret_path[static VMM_PATH_BYTES], struct error *err)
 {
     return machine_socket_path(&vmm->places, id, ret_path, err);
+}
+
+/* ---- what earlier daemons left ----------------------------------------------------------------------------- */
+
+static bool is_there(struct vmm *vmm, const struct id *id)
+{
+    pthread_mutex_lock(&vmm->lock);
+    bool there = find(vmm, id) != NULL;
+    pthread_mutex_unlock(&vmm->lock);
+    return there;
+}
+
+void vmm_sweep(struct vmm *vmm)
+{
+    int fd = fcntl(vmm->places.machines_fd, F_DUPFD_CLOEXEC, 0);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (folder == NULL) {
+        fd_close(&fd);
+        return;
+    }
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        struct id id;
+        if (id_parse(entry->d_name, strlen(entry->d_name), &id) && !is_there(vmm, &id))
+            (void)machine_remove_folder(vmm->places.machines_fd, id.text);
+    }
+    closedir(folder);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */
@@ -333,6 +391,8 @@ const char *vmm_end_name(enum vmm_end end)
         return "tunnel_lost";
     case VMM_END_HEARTBEAT_LOST:
         return "heartbeat_lost";
+    case VMM_END_RECOVERY_FAILED:
+        return "recovery_failed";
     }
     return "unknown";
 }

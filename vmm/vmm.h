@@ -88,7 +88,8 @@ enum vmm_end {
     VMM_END_POLICY_VIOLATION, /* the event's @violation is the one */
     VMM_END_TUNNEL_TIMEOUT,
     VMM_END_TUNNEL_LOST,
-    VMM_END_HEARTBEAT_LOST, /* vmm_stop_for(): whoever asked for it is gone */
+    VMM_END_HEARTBEAT_LOST,  /* vmm_stop_for(): whoever asked for it is gone */
+    VMM_END_RECOVERY_FAILED, /* vmm_adopt(): something of the machine could not be proved */
 };
 
 enum vmm_event_kind {
@@ -151,13 +152,15 @@ struct vmm_event {
 
 /** struct vmm_config - Where things are. Strings are copied. */
 struct vmm_config {
-    const char *image_dir;     /* holds <name>/manifest.json */
-    const char *runtime_dir;   /* mode 0700; sockets and seed volumes, one folder a machine */
-    const char *cache_dir;     /* the accelerator's finding */
-    const char *qemu;          /* program name or path */
-    const char *kvm_device;    /* "/dev/kvm" */
-    const char *packages_dir;  /* .deb files for VMM_BOOT_OFFLINE_PACKAGES; NULL: there are none */
-    bool allow_private;        /* direct: private ranges are reachable from a guest */
+    const char *image_dir;    /* holds <name>/manifest.json */
+    const char *runtime_dir;  /* mode 0700; sockets and seed volumes, one folder a machine */
+    const char *cache_dir;    /* the accelerator's finding */
+    const char *qemu;         /* program name or path */
+    const char *kvm_device;   /* "/dev/kvm" */
+    const char *packages_dir; /* .deb files for VMM_BOOT_OFFLINE_PACKAGES; NULL: there are none */
+    bool allow_private;       /* direct: private ranges are reachable from a guest */
+    /* Machines outlive a daemon that is killed or leaves, and can be adopted; else they die with it. */
+    bool keep_machines;
     uint32_t machines_max;     /* at one time; 0: VMM_MACHINES_MAX */
     uint32_t flows_max;        /* of each; as nat_config's */
     uint32_t boot_watchdog_ms; /* kvm without a sign of life for so long: kill, try again with tcg */
@@ -178,6 +181,16 @@ struct vmm;
  */
 int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error *err);
 
+/**
+ * vmm_leave() - As vmm_close(), but what can be adopted lives on: machines that run, are not direct, and whose process is
+ * written down; with config.keep_machines alone
+ *
+ * Not one frame of such a machine leaves once its NAT has ended with this call, until vmm_adopt() arms another.
+ *
+ * Thread: the owner
+ */
+void vmm_leave(struct vmm *vmm);
+
 /** vmm_close() - Stop every machine with VMM_END_SHUTDOWN, wait for it, free. @vmm: NULL is allowed. Thread: the owner */
 void vmm_close(struct vmm *vmm);
 
@@ -189,6 +202,37 @@ void vmm_close(struct vmm *vmm);
  * Thread: any
  */
 int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err);
+
+/** struct vmm_adoption - What is known of a machine that an earlier daemon started. Owner: the caller; copied. */
+struct vmm_adoption {
+    int64_t pid;
+    uint64_t start_ticks;
+    const char *boot_id;
+    const char *accelerator;
+    bool tunnel_up;               /* its tunnel was established: there is nothing to wait for */
+    uint32_t violation_serial;    /* the next one that is free for its NAT's violations */
+    uint32_t guest_report_serial; /* the next for its guest's reports, from VMM_GUEST_SERIAL_FIRST */
+};
+
+/**
+ * vmm_adopt() - Take over a machine that an earlier daemon left running; returns at once
+ *
+ * It is proved first: its process by pid, start time and boot id, its control channel by the socket that this very
+ * process holds, and its name by its own answer there. Only then its NAT is given the policy, so that not one frame
+ * has left meanwhile.
+ *
+ * @spec: as for vmm_start(); image, keys and sizes are not needed any more
+ * Return: 0; -ESRCH when there is no such process any more, -ENOTSUP, -ENOMEM, -EEXIST, -ESHUTDOWN: the caller has it
+ *         still. All else is told by events: RUNNING, or ENDED with VMM_END_RECOVERY_FAILED
+ * Thread: any
+ */
+int vmm_adopt(struct vmm *vmm, const struct vmm_spec *spec, const struct vmm_adoption *adoption, struct error *err);
+
+/**
+ * vmm_sweep() - Remove the folders that earlier daemons left, but those of machines that are there
+ * Thread: any, once everything that lives is adopted
+ */
+void vmm_sweep(struct vmm *vmm);
 
 /** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; -ENOENT when there is no such machine: if
  *  there was one its VMM_EVENT_ENDED has been told. Thread: any */

@@ -54,7 +54,7 @@ static void put(int fd, const char *text)
     while (length > 0) {
         ssize_t written = write(fd, text, length);
         if (written <= 0)
-            _exit(9);
+            return; /* nobody is there to hear it: SIGPIPE has ended us, or we outlive our daemon */
         text += written;
         length -= (size_t)written;
     }
@@ -339,19 +339,21 @@ static void greet(struct fake *fake)
         "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": []}}");
 }
 
-/* Another daemon takes the place of the one that went: its console first, then its QMP. */
-static void await_client(struct fake *fake)
+static bool is_ready(int fd, int wait_ms)
 {
-    struct pollfd listening[] = {{.fd = COMMAND_FD_CONSOLE, .events = POLLIN},
-                                 {.fd = COMMAND_FD_QMP, .events = POLLIN}};
-    if (poll(listening, 2, TICK_MS) <= 0)
-        return;
-    if (listening[0].revents != 0) {
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    return poll(&one, 1, wait_ms) > 0;
+}
+
+/* Another daemon may take the place of the one that went, at console and QMP in any order. */
+static void await_daemon(struct fake *fake)
+{
+    if (fake->named && is_ready(COMMAND_FD_CONSOLE, 0)) {
         close(fake->console);
         fake->console = accept(COMMAND_FD_CONSOLE, NULL, NULL);
         put(fake->console, "fake guest, again\n");
     }
-    if (listening[1].revents != 0)
+    if (fake->named && fake->client < 0 && is_ready(COMMAND_FD_QMP, TICK_MS))
         greet(fake);
 }
 
@@ -369,10 +371,8 @@ int fake_qemu_main(int argc, char **argv)
         pause();
     greet(&fake);
     while (true) {
-        struct pollfd client = {.fd = fake.client, .events = POLLIN};
-        if (fake.named && fake.client < 0)
-            await_client(&fake);
-        else if (poll(&client, 1, TICK_MS) > 0)
+        await_daemon(&fake);
+        if (is_ready(fake.client, TICK_MS)) /* one that is -1 never is */
             listen_to_client(&fake);
         if (!fake.gone && may_go(&fake))
             go(&fake);

@@ -98,41 +98,36 @@ static void a_path_too_long_for_a_socket_says_so(void **state)
 }
 
 #ifndef OMERTAD_PORTABLE
-static void only_the_process_with_the_socket_holds_its_name(void **state)
+static void the_process_at_the_other_end_is_known(void **state)
 {
     (void)state;
     int listen_fd SCOPED_FD = -1;
     int fd SCOPED_FD = -1;
-    assert_false(channel_is_held(path, getpid()));
     assert_int_equal(channel_open(path, true, &listen_fd, &fd, NULL), 0);
-    assert_true(channel_is_held(path, getpid()));
+    assert_int_equal(channel_reaches(fd, getpid()), -EPERM); /* nobody has taken it yet */
+    int accepted SCOPED_FD = accept(listen_fd, NULL, NULL);
+    assert_int_equal(channel_reaches(fd, getpid()), 0);
+    assert_int_equal(channel_reaches(fd, 1), -EPERM);
 
+    int go[2];
+    assert_int_equal(pipe(go), 0);
     pid_t other = fork();
     if (other == 0) {
-        close(listen_fd);
-        pause();
+        char byte;
+        close(fd);
+        (void)!read(go[0], &byte, 1);
         _exit(0);
     }
-    for (int waited = 0; channel_is_held(path, other); waited++) { /* until it has closed its copy */
-        assert_true(waited < 10000);
-        usleep(1000);
-    }
-    assert_true(channel_is_held(path, getpid()));
+    assert_int_equal(channel_reaches(fd, other), 0); /* it has a copy */
+    fd_close(&accepted);
+    fd_close(&listen_fd);
+    assert_int_equal(channel_reaches(fd, other), 0);
+    assert_int_equal(channel_reaches(fd, getpid()), -EPERM); /* the one that is left holds it */
+    close(go[1]);
+    close(go[0]);
     kill(other, SIGKILL);
     waitpid(other, NULL, 0);
-
-    /* A name that was taken over is another socket's. */
-    int stolen_fd SCOPED_FD = -1;
-    int unused_fd SCOPED_FD = -1;
-    unlink(path);
-    fd_close(&listen_fd);
-    assert_false(channel_is_held(path, getpid()));
-    assert_int_equal(channel_open(path, true, &stolen_fd, &unused_fd, NULL), 0);
-    assert_true(channel_is_held(path, getpid()));
-    assert_false(channel_is_held(path, 1));
-    char longer[PATH_BYTES + 1];
-    snprintf(longer, sizeof longer, "%sx", path);
-    assert_false(channel_is_held(longer, getpid()));
+    assert_int_equal(channel_reaches(fd, getpid()), -EPERM);
 }
 #endif
 
@@ -146,7 +141,7 @@ int main(void)
         WITH_FOLDER(where_nobody_listens_there_is_no_channel),
         WITH_FOLDER(a_path_too_long_for_a_socket_says_so),
 #ifndef OMERTAD_PORTABLE
-        WITH_FOLDER(only_the_process_with_the_socket_holds_its_name),
+        WITH_FOLDER(the_process_at_the_other_end_is_known),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@
 #include "base/scope.h"
 #include "tests/cmocka.h"
 #include "tests/vmm/vmm_fixture.h"
+#include "vmm/process.h"
 #include "vmm/vmm.h"
 
 static char self[VMM_PATH_BYTES];
@@ -227,7 +228,7 @@ static pid_t kill_parent(const char *role, uint64_t *ret_start_ticks)
         assert_true(parent.output_fd >= 0);
     }
     pid_t grandchild = (pid_t)atoi(parent.output);
-    *ret_start_ticks = child_start_ticks(grandchild, NULL);
+    *ret_start_ticks = process_start_ticks(grandchild, NULL);
     assert_true(*ret_start_ticks > 0);
     child_close(&parent);
     return grandchild;
@@ -236,7 +237,7 @@ static pid_t kill_parent(const char *role, uint64_t *ret_start_ticks)
 static void assert_ends(pid_t pid, uint64_t start_ticks)
 {
     bool ended = false;
-    for (int waited = 0; child_start_ticks(pid, &ended) == start_ticks && !ended; waited++) {
+    for (int waited = 0; process_start_ticks(pid, &ended) == start_ticks && !ended; waited++) {
         assert_true(waited < WAIT_MS);
         poll(NULL, 0, 1);
     }
@@ -305,8 +306,8 @@ static void a_process_is_adopted_only_when_its_whole_identity_holds(void **state
     assert_int_equal(child_adopt(child.pid, child.start_ticks + 1, boot_id, &adopted, &err), -ESRCH);
     assert_int_equal(child_adopt(child.pid, 0, boot_id, &adopted, &err), -ESRCH);
     assert_int_equal(child_adopt(child.pid, child.start_ticks, "another boot", &adopted, &err), -ESRCH);
-    assert_int_equal(child_adopt(1, child_start_ticks(1, NULL), boot_id, &adopted, &err), -ESRCH);
-    assert_int_equal(child_adopt(getpid(), child_start_ticks(getpid(), NULL), boot_id, &adopted, &err), -ESRCH);
+    assert_int_equal(child_adopt(1, process_start_ticks(1, NULL), boot_id, &adopted, &err), -ESRCH);
+    assert_int_equal(child_adopt(getpid(), process_start_ticks(getpid(), NULL), boot_id, &adopted, &err), -ESRCH);
     struct child_exit how;
     assert_false(child_reap(&child, &how));
     child_close(&child);
@@ -342,7 +343,7 @@ static void a_prepared_child_does_nothing_until_it_is_released(void **state)
     poll(NULL, 0, 50);
     assert_false(child_reap(&child, &how));
     assert_int_equal(child_release(&child, self, &err), 0);
-    assert_int_equal(child_start_ticks(child.pid, NULL), start_ticks); /* the program is the process that was noted */
+    assert_int_equal(process_start_ticks(child.pid, NULL), start_ticks); /* the program is the process that was noted */
     assert_int_equal(await_exit(&child).code, 7);
     child_close(&child);
 }
@@ -426,15 +427,15 @@ static void a_process_is_known_by_its_start(void **state)
     (void)state;
     struct child child;
     bool ended = true;
-    uint64_t own = child_start_ticks(getpid(), &ended);
+    uint64_t own = process_start_ticks(getpid(), &ended);
     assert_true(own > 0);
     assert_false(ended);
     spawn("wait", NULL, 0, &child);
     assert_true(child.start_ticks >= own);
-    assert_int_equal(child_start_ticks(child.pid, NULL), child.start_ticks);
+    assert_int_equal(process_start_ticks(child.pid, NULL), child.start_ticks);
     pid_t pid = child.pid;
     child_close(&child);
-    assert_int_equal(child_start_ticks(pid, NULL), 0);
+    assert_int_equal(process_start_ticks(pid, NULL), 0);
 }
 
 static void a_stray_is_ended_only_when_its_whole_identity_holds(void **state)
@@ -449,9 +450,9 @@ static void a_stray_is_ended_only_when_its_whole_identity_holds(void **state)
     assert_int_equal(vmm_reap_stray(child.pid, 0, boot_id, &err), 0);
     assert_int_equal(vmm_reap_stray(child.pid, child.start_ticks, "another boot", &err), 0);
     assert_int_equal(vmm_reap_stray(child.pid, child.start_ticks, "", &err), 0);
-    assert_int_equal(vmm_reap_stray(1, child_start_ticks(1, NULL), boot_id, &err), 0);
+    assert_int_equal(vmm_reap_stray(1, process_start_ticks(1, NULL), boot_id, &err), 0);
     assert_int_equal(vmm_reap_stray(-1, child.start_ticks, boot_id, &err), 0);
-    assert_int_equal(vmm_reap_stray(getpid(), child_start_ticks(getpid(), NULL), boot_id, &err), 0);
+    assert_int_equal(vmm_reap_stray(getpid(), process_start_ticks(getpid(), NULL), boot_id, &err), 0);
     struct child_exit how;
     assert_false(child_reap(&child, &how));
     assert_int_equal(vmm_reap_stray(child.pid, child.start_ticks, boot_id, &err), 1);

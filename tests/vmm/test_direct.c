@@ -32,6 +32,7 @@
 #include "base/scope.h"
 #include "vmm/command_pasta.h"
 #include "vmm/direct_keeper.h"
+#include "vmm/process.h"
 
 enum { WAIT_MS = 15000, ORDINARY_UID = 61234, OUTPUT_BYTES = 4096, MARK_FD = 12 };
 
@@ -162,7 +163,7 @@ static void wait_started(struct machine *machine)
     assert_int_equal(poll(&said, 1, WAIT_MS), 1);
     assert_int_equal(direct_receive(&machine->direct, NULL), 1);
     assert_true(machine->direct.pid > 1 && machine->direct.pid != machine->guard.pid);
-    assert_int_equal(machine->direct.start_ticks, child_start_ticks(machine->direct.pid, NULL));
+    assert_int_equal(machine->direct.start_ticks, process_start_ticks(machine->direct.pid, NULL));
 }
 
 static void wait_said(struct machine *machine)
@@ -189,7 +190,7 @@ static struct child_exit wait_end(struct machine *machine)
 static bool is_there(pid_t pid)
 {
     bool ended = false;
-    return child_start_ticks(pid, &ended) != 0 && !ended;
+    return process_start_ticks(pid, &ended) != 0 && !ended;
 }
 
 static void wait_gone(pid_t pid)

@@ -95,10 +95,13 @@ static void events_are_told_with_their_words(void **state)
         {"{\"event\": \"SHUTDOWN\", \"data\": [7]}\n", QMP_MESSAGE_SHUTDOWN, false, ""},
         {"{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": \"yes\", \"reason\": 7}}\n", QMP_MESSAGE_SHUTDOWN, false, ""},
         {"{\"event\": \"SHUTDOWN\", \"data\": {\"reason\": \"a-reason-that-is-longer-than-a-word-may-be\"}}\n",
-         QMP_MESSAGE_SHUTDOWN, false, "a-reason-that-is-longer-than-a-"},
+         QMP_MESSAGE_SHUTDOWN, false, "a-reason-that-is-longer-than-a-word-may"},
         {"{\"event\": \"GUEST_PANICKED\", \"data\": {\"action\": \"shutdown\"}}\n", QMP_MESSAGE_PANICKED, false, ""},
         {"{\"event\": \"STOP\"}\r\n", QMP_MESSAGE_STOPPED, false, ""},
         {"{\"return\": {\"status\": \"running\"}, \"id\": \"status\"}\n", QMP_MESSAGE_STATUS, false, "running"},
+        {"{\"return\": {\"name\": \"0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b\"}, \"id\": \"name\"}\n", QMP_MESSAGE_NAME,
+         false, "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"},
+        {"{\"return\": {}, \"id\": \"name\"}\n", QMP_MESSAGE_NAME, false, ""},
     };
     become_ready();
     for (size_t at = 0; at < sizeof rows / sizeof *rows; at++) {

@@ -418,7 +418,7 @@ static void opening_says_what_is_missing(void **state)
     assert_non_null(strstr(err.message, "mode 0700"));
 }
 
-static void opening_clears_stale_folders_and_keeps_a_second_daemon_out(void **state)
+static void sweeping_clears_stale_folders_and_opening_keeps_a_second_daemon_out(void **state)
 {
     (void)state;
     char path[256];
@@ -441,6 +441,7 @@ static void opening_clears_stale_folders_and_keeps_a_second_daemon_out(void **st
     assert_non_null(file);
     fclose(file);
     fixture_open(&world);
+    vmm_sweep(world.vmm);
     assert_int_equal(access(path, F_OK), -1);
     for (size_t at = 0; at < sizeof disks / sizeof disks[0]; at++)
         assert_int_equal(access(fixture_path(&world, disks[at], disk), F_OK), at < 2 ? -1 : 0);
@@ -498,7 +499,7 @@ int main(int argc, char **argv)
         WHOLE(a_silent_kvm_is_replaced_by_tcg),
         WHOLE(a_kvm_guest_that_shows_life_keeps_kvm),
         WHOLE(opening_says_what_is_missing),
-        WHOLE(opening_clears_stale_folders_and_keeps_a_second_daemon_out),
+        WHOLE(sweeping_clears_stale_folders_and_opening_keeps_a_second_daemon_out),
         WHOLE(an_id_can_run_only_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
