@@ -22,6 +22,41 @@ bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip)
     return false;
 }
 
+static bool is_same(struct nat_endpoint a, struct nat_endpoint b)
+{
+    return a.ip == b.ip && a.port == b.port;
+}
+
+static bool has_moved(const struct nat_policy *policy)
+{
+    return policy->known_as.port != 0 && policy->allow_count > 0;
+}
+
+struct nat_endpoint allowlist_translate(const struct nat_policy *policy, struct nat_endpoint named)
+{
+    return has_moved(policy) && is_same(named, policy->known_as) ? policy->allow[0] : named;
+}
+
+struct nat_endpoint allowlist_name(const struct nat_policy *policy, struct nat_endpoint endpoint)
+{
+    return has_moved(policy) && is_same(endpoint, policy->allow[0]) ? policy->known_as : endpoint;
+}
+
+/* A name that is an allowed endpoint as well would mean two places. */
+static int check_name(const struct nat_policy *policy, struct error *err)
+{
+    char text[NAT_ENDPOINT_TEXT_BYTES];
+    nat_endpoint_format(policy->known_as, text);
+    if (policy->known_as.port == 0)
+        return 0;
+    if (policy->allow_count == 0)
+        return error_set(err, -EINVAL, "known as %s: there is no consumer that could be meant", text);
+    if (allowlist_holds(policy, policy->known_as))
+        return error_set(err, -EINVAL, "known as %s: that endpoint is in the allowlist itself", text);
+    const char *range = nat_ip_is_never(policy->known_as.ip);
+    return range == NULL ? 0 : error_set(err, -EINVAL, "known as %s: %s addresses are nobody's", text, range);
+}
+
 static int check_numbers(const struct nat_policy *policy, struct error *err)
 {
     const uint64_t rates[] = {policy->limits.egress_bits_per_s, policy->limits.ingress_bits_per_s,
@@ -58,5 +93,5 @@ int allowlist_check(const struct nat_policy *policy, struct error *err)
         if (range != NULL)
             return error_set(err, -EINVAL, "allowed endpoint %s: %s addresses are never forwarded to", text, range);
     }
-    return 0;
+    return check_name(policy, err);
 }

@@ -20,6 +20,16 @@ bool allowlist_holds(const struct nat_policy *policy, struct nat_endpoint endpoi
 bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip);
 
 /**
+ * allowlist_translate() - Where a packet for an endpoint goes: the moved consumer for what the guest knows it as
+ * Return: allow[0] for known_as, every other endpoint as it is. Nothing is allowed by this: the result is judged
+ * Thread: any
+ */
+struct nat_endpoint allowlist_translate(const struct nat_policy *policy, struct nat_endpoint named);
+
+/** allowlist_name() - The opposite: what the guest calls an endpoint. Thread: any */
+struct nat_endpoint allowlist_name(const struct nat_policy *policy, struct nat_endpoint endpoint);
+
+/**
  * allowlist_check() - Whether a policy may be enforced at all
  * Return: 0; -EINVAL with the entry named for too many endpoints, port 0, an address that no policy may hold, or a number
  *         out of range

@@ -26,6 +26,17 @@ static void put_ipv4(uint8_t *at, size_t total_length, uint32_t source, uint32_t
     memcpy(at, &header, sizeof header);
 }
 
+void compose_protocol(uint8_t *ret_header, uint8_t protocol)
+{
+    struct wire_ipv4 header;
+    memcpy(&header, ret_header, sizeof header);
+    header.protocol = protocol;
+    header.checksum = be16_make(0);
+    memcpy(ret_header, &header, sizeof header);
+    header.checksum = be16_make((uint16_t)~checksum_add(0, ret_header, sizeof header));
+    memcpy(ret_header, &header, sizeof header);
+}
+
 static void put_udp(uint8_t *at, const uint8_t *payload, size_t payload_bytes, struct nat_endpoint from,
                     struct nat_endpoint to)
 {

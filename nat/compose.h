@@ -19,4 +19,7 @@
 size_t compose_udp(uint8_t *ret_headers, const uint8_t *payload, size_t payload_bytes, const struct nat_link *link,
                    struct nat_endpoint from, struct nat_endpoint to);
 
+/** compose_protocol() - Change the protocol of an IPv4 header, and its checksum. @ret_header: 20 bytes. Thread: any */
+void compose_protocol(uint8_t *ret_header, uint8_t protocol);
+
 #endif

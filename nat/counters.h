@@ -9,6 +9,21 @@
 
 typedef _Atomic uint64_t counter;
 
+/**
+ * struct flow_counters - One slot of the flows. Its name tells which flow the rest is about: a reader looks at it again
+ * @name: guest port, address and port in one; 0: no flow
+ */
+struct flow_counters {
+    counter name;
+    counter listens;
+    counter opened_ms;
+    counter used_ms;
+    counter sent_packets;
+    counter sent_bytes;
+    counter received_packets;
+    counter received_bytes;
+};
+
 /** struct counters - As struct nat_stats. Owner: the nat; writer: its thread. */
 struct counters {
     counter frames[NAT_REASON_COUNT];
@@ -24,6 +39,7 @@ struct counters {
     counter consumer_heard_ms;
     counter policy_generation;
     counter guest_mac; /* 48 bits */
+    struct flow_counters flows[NAT_FLOWS_MAX];
 };
 
 static inline void counter_set(counter *c, uint64_t value)

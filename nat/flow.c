@@ -44,8 +44,8 @@ int flow_open(struct flow_pool *pool, uint16_t guest_port, struct nat_endpoint c
         return FLOW_NONE;
     if (pool->slots[slot].state == FLOW_OPEN)
         flow_close(pool, slot);
-    pool->slots[slot] =
-        (struct flow){.state = FLOW_OPEN, .guest_port = guest_port, .consumer = consumer, .used_ms = now_ms};
+    pool->slots[slot] = (struct flow){
+        .state = FLOW_OPEN, .guest_port = guest_port, .consumer = consumer, .opened_ms = now_ms, .used_ms = now_ms};
     pool->open_count++;
     pool->newest = slot;
     return slot;
@@ -74,6 +74,25 @@ uint64_t flow_expire(struct flow_pool *pool, uint64_t now_ms)
         }
     }
     return closed;
+}
+
+uint64_t flow_follow(struct flow_pool *pool, const struct nat_policy *before, const struct nat_policy *after)
+{
+    uint64_t moved = 0;
+    for (int slot = 0; slot < FLOW_MAX; slot++) {
+        struct flow *flow = &pool->slots[slot];
+        if (flow->state != FLOW_OPEN)
+            continue;
+        struct nat_endpoint target = allowlist_translate(after, allowlist_name(before, flow->consumer));
+        bool same = target.ip == flow->consumer.ip && target.port == flow->consumer.port;
+        bool taken = !same && flow_find(pool, flow->guest_port, target) != FLOW_NONE;
+        if (taken || (same && flow->listens) || !allowlist_holds(after, target))
+            continue;
+        flow->consumer = target;
+        flow->listens = true;
+        moved |= UINT64_C(1) << slot;
+    }
+    return moved;
 }
 
 uint64_t flow_retain(struct flow_pool *pool, const struct nat_policy *policy)

@@ -24,6 +24,7 @@ struct flow {
     uint16_t guest_port;
     struct nat_endpoint consumer;
     bool listens; /* the allowlist holds @consumer. Where unchecked packets went, nothing comes back from */
+    uint64_t opened_ms;
     uint64_t used_ms;
 };
 
@@ -72,6 +73,17 @@ void flow_close(struct flow_pool *pool, int slot);
  * Source:  RFC 4787 section 4.3
  */
 uint64_t flow_expire(struct flow_pool *pool, uint64_t now_ms);
+
+/**
+ * flow_follow() - Lead flows on to where a new policy has what the guest means by them
+ *
+ * A consumer that has moved keeps its flows, so that the socket of each can keep its local port. Also flows that nothing came
+ * back from (listens), and whose endpoint the new policy allows, are taken up.
+ *
+ * Return: one bit for each slot whose consumer or listens has changed and which needs another socket; others are untouched
+ * Thread: the owning NAT thread only
+ */
+uint64_t flow_follow(struct flow_pool *pool, const struct nat_policy *before, const struct nat_policy *after);
 
 /**
  * flow_retain() - Close flows whose endpoint a policy does not allow

@@ -359,6 +359,16 @@ int nat_apply(struct nat *nat, const struct nat_policy *policy, struct error *er
     return 0;
 }
 
+bool nat_recall(struct nat *nat)
+{
+    struct nat_policy *policy = atomic_exchange(&nat->next_policy, NULL);
+    if (policy == NULL)
+        return false;
+    nat->posted_generation = policy->generation - 1;
+    free(policy);
+    return true;
+}
+
 void nat_shut(struct nat *nat)
 {
     atomic_store(&nat->shut, true);
@@ -387,6 +397,36 @@ void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats)
     uint64_t mac = counter_get(&counters->guest_mac);
     for (size_t i = 0; i < sizeof ret_stats->guest_mac.b; i++)
         ret_stats->guest_mac.b[i] = (uint8_t)(mac >> (40 - 8 * i));
+}
+
+static bool read_flow(const struct flow_counters *shown, struct nat_flow *ret_flow)
+{
+    uint64_t name = atomic_load_explicit(&shown->name, memory_order_acquire);
+    *ret_flow = (struct nat_flow){
+        .guest_port = (uint16_t)(name / UINT64_C(281474976710656)),
+        .consumer = {.ip = (uint32_t)(name % UINT64_C(4294967296)),
+                     .port = (uint16_t)(name / UINT64_C(4294967296) % 65536)},
+        .listens = counter_get(&shown->listens) != 0,
+        .opened_ms = counter_get(&shown->opened_ms),
+        .used_ms = counter_get(&shown->used_ms),
+        .sent_packets = counter_get(&shown->sent_packets),
+        .sent_bytes = counter_get(&shown->sent_bytes),
+        .received_packets = counter_get(&shown->received_packets),
+        .received_bytes = counter_get(&shown->received_bytes),
+    };
+    atomic_thread_fence(memory_order_acquire);
+    return name != 0 && counter_get(&shown->name) == name;
+}
+
+size_t nat_list_flows(const struct nat *nat, struct nat_flow ret_flows[static NAT_FLOWS_MAX])
+{
+    size_t count = 0;
+    for (size_t slot = 0; slot < NAT_FLOWS_MAX; slot++) {
+        struct nat_flow flow;
+        if (read_flow(&nat->counters.flows[slot], &flow))
+            ret_flows[count++] = flow;
+    }
+    return count;
 }
 
 bool nat_condemned(const struct nat *nat, struct nat_violation *ret_violation)

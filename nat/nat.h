@@ -123,6 +123,10 @@ struct nat_rates {
  * @require_wireguard:  what has not the shape of WireGuard is a violation
  * @budget_unanswered:  until the consumer has answered with WireGuard, only a few packets pass
  * @own:                the provider's own addresses: unsampled packets never go there
+ * @known_as:           port 0: nothing. Else what the guest calls allow[0], its consumer, which has moved there since the guest
+ *                      was told: what it sends to @known_as is taken for a packet to allow[0] before it is judged, and what
+ *                      comes from allow[0] is shown as coming from @known_as. The guest's WireGuard, its routes and its firewall
+ *                      know no other address
  */
 struct nat_policy {
     enum nat_mode mode;
@@ -136,6 +140,7 @@ struct nat_policy {
     uint64_t generation; /* rises with each replacement; reports name it */
     size_t allow_count;
     struct nat_endpoint allow[NAT_ALLOW_MAX];
+    struct nat_endpoint known_as;
 };
 
 /** enum nat_tunnel - What message types and lengths say about the lease's tunnel. Nothing is decrypted. */
@@ -255,6 +260,74 @@ int nat_apply(struct nat *nat, const struct nat_policy *policy, struct error *er
  * Thread: any; takes effect before the next batch of frames
  */
 void nat_shut(struct nat *nat);
+
+/**
+ * nat_recall() - Take a posted policy back, if the thread has not taken it yet
+ * Return: true when it was there: the policy before stays in force, and the generation may be used again; false when there
+ *         was none to take back, which says that the newest is enforced, or about to be
+ * Thread: the owner
+ */
+bool nat_recall(struct nat *nat);
+
+/** struct nat_flow - One of the guest's flows. */
+struct nat_flow {
+    uint16_t guest_port;
+    struct nat_endpoint consumer; /* where it goes, whatever the guest calls that */
+    bool listens;                 /* datagrams from there reach the guest */
+    uint64_t opened_ms;           /* monotonic, as the next */
+    uint64_t used_ms;
+    uint64_t sent_packets; /* handed to the system; bytes are the UDP payload's */
+    uint64_t sent_bytes;
+    uint64_t received_packets;
+    uint64_t received_bytes;
+};
+
+/**
+ * nat_list_flows() - The flows that are open at this moment; one that is being opened or closed may be missed
+ * @ret_flows: NAT_FLOWS_MAX
+ * Return:     how many
+ * Thread:     any, while the caller keeps the nat from being stopped
+ */
+size_t nat_list_flows(const struct nat *nat, struct nat_flow ret_flows[static NAT_FLOWS_MAX]);
+
+/** struct nat_description - A packet put into words. */
+struct nat_description {
+    struct nat_mac source_mac;
+    struct nat_endpoint source;
+    struct nat_endpoint destination;
+    uint8_t ip_protocol;
+    uint16_t payload_bytes; /* behind the UDP header; other protocols carry 8 bytes more at least */
+};
+
+enum nat_description_limits { NAT_FRAME_BYTES_MAX = 14 + NAT_MTU_MAX };
+
+/**
+ * nat_describe() - The frame of a described packet, as a well-behaved guest would send it; its payload is zeros
+ * @ret_frame: NAT_FRAME_BYTES_MAX
+ * Return:     its length, 0 when it would be longer
+ * Thread:     any
+ */
+size_t nat_describe(const struct nat_description *description, uint8_t ret_frame[static NAT_FRAME_BYTES_MAX]);
+
+/**
+ * struct nat_evaluation - What the NAT would do with a frame
+ * @destination: where a forwarded one would go
+ */
+struct nat_evaluation {
+    enum nat_verdict verdict;
+    enum nat_reason reason;
+    bool violation;
+    struct nat_endpoint destination;
+};
+
+/**
+ * nat_evaluate() - Judge a frame by the very function that judges a guest's, without any effect
+ * @drawn:  with `sampled` whether the sampler has drawn it; other modes judge every frame
+ * Return:  0; -ENOMEM
+ * Thread:  any
+ */
+int nat_evaluate(const struct nat_policy *policy, const struct nat_link *link, const uint8_t *frame, size_t length,
+                 bool drawn, struct nat_evaluation *ret_evaluation);
 
 /**
  * nat_read_stats() - Counters as they are now

@@ -46,21 +46,45 @@ static void tune(int fd, bool listens)
 #endif
 }
 
-int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, bool listens)
+/* @local_port: 0 lets the system choose. */
+static int open_socket(struct nat_endpoint consumer, bool listens, uint16_t local_port, int *ret_fd)
 {
-    fd_close(&uplink->fds[slot]);
     int fd SCOPED_FD = socket(AF_INET, SOCK_DGRAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         return -errno;
     tune(fd, listens);
+    const struct sockaddr_in local = address_of((struct nat_endpoint){INADDR_ANY, local_port});
+    if (local_port != 0 && bind(fd, (const struct sockaddr *)&local, sizeof local) < 0)
+        return -errno;
     struct sockaddr_in address = address_of(consumer);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
         return -errno;
-    uplink->fds[slot] = fd_take(&fd);
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+
+static int open_slot(struct uplink *uplink, int slot, struct nat_endpoint consumer, bool listens, uint16_t local_port)
+{
+    fd_close(&uplink->fds[slot]);
+    int rc = open_socket(consumer, listens, local_port, &uplink->fds[slot]);
     uplink->consumers[slot] = consumer;
     uplink->largest[slot] = SEGMENT_BYTES_MAX;
     uplink->refusals[slot] = 0;
-    return 0;
+    return rc;
+}
+
+int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, bool listens)
+{
+    return open_slot(uplink, slot, consumer, listens, 0);
+}
+
+int uplink_move(struct uplink *uplink, int slot, struct nat_endpoint consumer)
+{
+    struct sockaddr_in local = {.sin_family = AF_UNSPEC};
+    socklen_t length = sizeof local;
+    bool known = getsockname(uplink->fds[slot], (struct sockaddr *)&local, &length) == 0 && local.sin_family == AF_INET;
+    int rc = known ? open_slot(uplink, slot, consumer, true, ntohs(local.sin_port)) : -EADDRINUSE;
+    return rc == -EADDRINUSE ? open_slot(uplink, slot, consumer, true, 0) : rc;
 }
 
 void uplink_close(struct uplink *uplink, uint64_t slots)

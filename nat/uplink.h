@@ -89,6 +89,16 @@ void uplink_init(struct uplink *uplink);
  */
 int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, bool listens);
 
+/**
+ * uplink_move() - Connect a slot to another endpoint, from the local port that it had where that is still free
+ *
+ * A consumer that has moved keeps sending to the port that it knows. Datagrams that the old socket still holds are gone.
+ *
+ * Return: 0 or what the system said; the slot has no socket then
+ * Thread: the owner
+ */
+int uplink_move(struct uplink *uplink, int slot, struct nat_endpoint consumer);
+
 /** uplink_close() - Close the sockets of these slots. @slots: one bit a slot. Thread: the owner */
 void uplink_close(struct uplink *uplink, uint64_t slots);
 

@@ -8,6 +8,7 @@
 #include "nat/allowlist.h"
 #include "nat/arp.h"
 #include "nat/dhcp.h"
+#include "nat/judge.h"
 #include "nat/packet.h"
 #include "nat/verdict.h"
 #include "nat/wire.h"
@@ -48,6 +49,9 @@ void worker_observe(struct worker *worker, enum wireguard_side from, const uint8
     enum wireguard_message message = wireguard_classify(payload, length);
     if (message == WIREGUARD_NONE)
         return;
+    /* A consumer that has moved goes on with the keys it has: no handshake comes before its first packet. */
+    if (from == WIREGUARD_CONSUMER && message == WIREGUARD_TRANSPORT && tunnel->established_ms != 0)
+        worker->answered = true;
     if (message == WIREGUARD_TRANSPORT &&
         !tunnel->initiated) { /* nearly every packet: it can only show that somebody is there */
         tunnel->heard_ms = from == WIREGUARD_CONSUMER ? now_ms : tunnel->heard_ms;
@@ -101,6 +105,10 @@ static bool flush_run(struct worker *worker, uint64_t now_ms)
         bytes += run->payloads.lengths[run->from + i];
     uint64_t refused_bytes = sent.refused_bytes + sent.refused * WIRE_PAYLOAD;
     count_frames(worker, run->reason, sent.done - sent.refused, bytes - refused_bytes);
+    struct flow_counters *flow = &worker->counters->flows[run->slot];
+    counter_add(&flow->sent_packets, sent.done - sent.refused);
+    counter_add(&flow->sent_bytes, bytes - refused_bytes - (sent.done - sent.refused) * WIRE_PAYLOAD);
+    counter_set(&flow->used_ms, now_ms);
     if (sent.refused > 0)
         count_frames(worker, NAT_REASON_UPLINK, sent.refused, refused_bytes);
     run->from += sent.done;
@@ -111,6 +119,29 @@ static bool flush_run(struct worker *worker, uint64_t now_ms)
     }
     drop_run(worker);
     return true;
+}
+
+/* The name goes first and comes last, so that whoever reads the same one before and after has read one flow. */
+static void publish_flow(struct worker *worker, int slot, bool anew)
+{
+    struct flow_counters *shown = &worker->counters->flows[slot];
+    const struct flow *flow = &worker->flows.slots[slot];
+    atomic_store_explicit(&shown->name, 0, memory_order_release);
+    if (flow->state != FLOW_OPEN)
+        return;
+    atomic_thread_fence(memory_order_release);
+    counter_set(&shown->listens, flow->listens);
+    counter_set(&shown->opened_ms, flow->opened_ms);
+    counter_set(&shown->used_ms, flow->used_ms);
+    if (anew) {
+        counter_set(&shown->sent_packets, 0);
+        counter_set(&shown->sent_bytes, 0);
+        counter_set(&shown->received_packets, 0);
+        counter_set(&shown->received_bytes, 0);
+    }
+    uint64_t name =
+        ((uint64_t)flow->guest_port * 65536 + flow->consumer.port) * UINT64_C(4294967296) + flow->consumer.ip;
+    atomic_store_explicit(&shown->name, name, memory_order_release);
 }
 
 static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endpoint consumer, uint64_t now_ms)
@@ -124,6 +155,7 @@ static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endp
         slot = FLOW_NONE;
     } else {
         counter_add(&worker->counters->flows_opened, 1);
+        publish_flow(worker, slot, true);
         if (now_ms + FLOW_IDLE_MS < worker->expiry_ms)
             worker->expiry_ms = now_ms + FLOW_IDLE_MS;
     }
@@ -251,7 +283,7 @@ static bool judge(struct worker *worker, const struct datagram *frame, uint64_t 
     if (counter_get(&worker->counters->guest_mac) == 0)
         learn_guest_mac(worker, &packet);
 
-    struct verdict verdict = verdict_decide(&worker->policy, &worker->link, &worker->memory, &packet, now_ms);
+    struct verdict verdict = judge_packet(&worker->policy, &worker->link, &worker->memory, &packet, now_ms);
     if (verdict.what == NAT_FORWARD)
         return forward(worker, verdict.reason, &packet, frame->length, now_ms); /* counts once it has gone */
     struct violation_frame frame_seen = {verdict.reason, verdict.what == NAT_TERMINATE, &packet, frame->bytes,
@@ -323,14 +355,24 @@ enum worker_wait worker_outbound_wait(const struct worker *worker)
 
 /* ---- policy ----------------------------------------------------------------------------------------------------- */
 
+/* What is on its way through these slots goes no further. */
+static void empty_flows(struct worker *worker, uint64_t slots)
+{
+    if (worker->run.payloads.count > 0 && slots >> worker->run.slot & 1)
+        drop_run(worker);
+    worker_inbound_drop(worker, slots);
+}
+
 static void closed_flows(struct worker *worker, uint64_t slots)
 {
     if (slots == 0)
         return;
-    if (worker->run.payloads.count > 0 && slots >> worker->run.slot & 1)
-        drop_run(worker);
-    worker_inbound_drop(worker, slots);
+    empty_flows(worker, slots);
     uplink_close(&worker->uplink, slots);
+    for (int slot = 0; slot < FLOW_MAX && slots >> slot != 0; slot++) {
+        if (slots >> slot & 1)
+            publish_flow(worker, slot, false);
+    }
     counter_set(&worker->counters->flows_open, worker->flows.open_count);
 }
 
@@ -354,13 +396,33 @@ static bool same_allowlist(const struct nat_policy *a, const struct nat_policy *
     return same;
 }
 
+/* A flow that gets no socket is closed: the guest's next packet opens it anew. */
+static void move_flows(struct worker *worker, uint64_t moved)
+{
+    uint64_t failed = 0;
+    empty_flows(worker, moved);
+    for (int slot = 0; slot < FLOW_MAX && moved >> slot != 0; slot++) {
+        if ((moved >> slot & 1) == 0)
+            continue;
+        if (uplink_move(&worker->uplink, slot, worker->flows.slots[slot].consumer) == 0) {
+            publish_flow(worker, slot, false);
+        } else {
+            flow_close(&worker->flows, slot);
+            failed |= UINT64_C(1) << slot;
+        }
+    }
+    closed_flows(worker, failed);
+}
+
 void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64_t now_ms)
 {
     if (worker->ended)
         return;
     if (!same_allowlist(&worker->policy, policy))
         worker->answered = false; /* another consumer has to agree for itself */
+    const uint64_t moved = flow_follow(&worker->flows, &worker->policy, policy);
     worker->policy = *policy;
+    move_flows(worker, moved);
     set_rates(worker, &policy->limits, now_ms);
     closed_flows(worker, flow_retain(&worker->flows, policy));
     counter_set(&worker->counters->policy_generation, policy->generation);

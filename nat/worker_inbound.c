@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "base/error.h"
+#include "nat/allowlist.h"
 #include "nat/compose.h"
 #include "nat/wire.h"
 #include "nat/worker.h"
@@ -64,7 +65,8 @@ static void compose_frame(struct worker *worker, const struct segment *segment, 
     uint8_t *headers = inbound->headers[inbound->count] + (WORKER_HEADER_BYTES - WIRE_PAYLOAD);
     size_t length = 0;
     if (!segment->truncated)
-        length = compose_udp(headers, segment->bytes, segment->length, &worker->link, inbound->flow.consumer, guest);
+        length = compose_udp(headers, segment->bytes, segment->length, &worker->link,
+                             allowlist_name(&worker->policy, inbound->flow.consumer), guest);
     if (length == 0) {
         count_inbound(worker, NAT_INBOUND_TOO_BIG, 1, segment->length);
         return;
@@ -107,6 +109,19 @@ void worker_push(struct worker *worker, uint64_t now_ms)
     }
 }
 
+static void count_flow(struct worker *worker, int slot, uint64_t now_ms)
+{
+    const struct uplink_batch *received = &worker->inbound.received;
+    struct flow_counters *flow = &worker->counters->flows[slot];
+    for (size_t i = 0; i < received->count; i++) {
+        const struct uplink_message *message = received->messages[i];
+        size_t packets = message->segment == 0 ? 1 : (message->length + message->segment - 1) / message->segment;
+        counter_add(&flow->received_packets, packets);
+        counter_add(&flow->received_bytes, message->length);
+    }
+    counter_set(&flow->used_ms, now_ms);
+}
+
 bool worker_inbound(struct worker *worker, int slot, uint64_t now_ms)
 {
     struct worker_inbound *inbound = &worker->inbound;
@@ -121,6 +136,7 @@ bool worker_inbound(struct worker *worker, int slot, uint64_t now_ms)
         inbound->flow = worker->flows.slots[slot];
         flow_touch(&worker->flows, slot, now_ms);
         counter_set(&worker->counters->consumer_heard_ms, now_ms);
+        count_flow(worker, slot, now_ms);
         worker_push(worker, now_ms);
     }
     return received == UPLINK_MESSAGES && !worker_inbound_waits(worker);

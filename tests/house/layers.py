@@ -97,7 +97,11 @@ class Layers(unittest.TestCase):
     def test_a_verdict_is_decided_at_one_place(self):
         callers = [str(path) for path in sources() if path.suffix == ".c"
                    and re.search(r"\bverdict_decide\(", (ROOT / path).read_text()) and path.name != "verdict.c"]
-        self.assertEqual(callers, ["nat/worker.c"])
+        self.assertEqual(callers, ["nat/judge.c"])
+        # ... from which the data path and the evaluation of a described packet have it, and nobody else.
+        users = [str(path) for path in sources() if path.suffix == ".c"
+                 and re.search(r"\bjudge_packet\(", (ROOT / path).read_text()) and path.name != "judge.c"]
+        self.assertEqual(users, ["nat/worker.c"])
 
     def test_json_text_is_freed_by_the_one_file_that_knows_how(self):
         """jansson allocates with what main() gives it, so free() would be wrong for what json_dumps() returns."""
