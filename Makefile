@@ -114,6 +114,17 @@ $(CONTRACT)/client.js: openapi.yaml $(CONTRACT_FILES) $(CONTRACT_TOOLS)
 	$(Q)cd $(CONTRACT) && node_modules/.bin/openapi-typescript ../../openapi.yaml -o api.d.ts >/dev/null
 	$(Q)cd $(CONTRACT) && node_modules/.bin/tsc -p .
 
+# Prometheus' checker, out of Debian's package: installing that would start a server.
+PROMTOOL := build/tools/promtool
+
+$(PROMTOOL):
+	@echo "  FETCH $@"
+	@mkdir -p $(@D)
+	$(Q)cd $(@D) && rm -f prometheus_*.deb && (apt-get download -qq prometheus 2>/dev/null || \
+	    { apt-get update -qq && apt-get download -qq prometheus; }) 2>/dev/null
+	$(Q)cd $(@D) && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool
+	$(Q)rm -f $(@D)/prometheus_*.deb
+
 contract: ## openapi.yaml before Redocly's rules and a typed client (needs npm's registry once)
 	$(Q)sh deploy/install-deps.sh test contract
 	$(Q)$(MAKE) --no-print-directory $(CONTRACT)/client.js
@@ -158,7 +169,7 @@ run: ## serve until Ctrl-C; prints the page, the socket and a curl line
 
 check: ## unit tests, house rules, openapi.yaml before others' tools, system tests with real VMs
 	$(Q)sh deploy/install-deps.sh build run image test contract
-	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm $(CONTRACT)/client.js
+	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm $(CONTRACT)/client.js $(PROMTOOL)
 	$(Q)$(PYTHON) tests/run.py --build $(BUILD) --images $(IMAGES) $(CHECK)
 
 check-unit: ## unit tests and house rules only

@@ -51,6 +51,7 @@ void header_fields_add(struct header_fields *fields, const char *name, const cha
         {"If-None-Match", &fields->if_none_match, true},
         {"Last-Event-ID", &fields->last_event_id, true},
         {"Accept", &fields->accept, false},
+        {"traceparent", &fields->traceparent, false},
     };
     value = value == NULL ? "" : value;
     if (!well_formed(name, value))
@@ -60,7 +61,8 @@ void header_fields_add(struct header_fields *fields, const char *name, const cha
             continue;
         if (*known[i].place != NULL && known[i].once)
             fields->repeated = known[i].name;
-        /* Several Accept lines are one list; rather than join them, accept anything. */
+        /* Several Accept lines are one list; rather than join them, accept anything. Several traces are
+         * none. */
         *known[i].place = *known[i].place != NULL && !known[i].once ? "*/*" : value;
     }
 }

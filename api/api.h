@@ -9,6 +9,7 @@
 #include "api/direct_check.h"
 #include "api/event_feed.h"
 #include "api/lease_service.h"
+#include "api/observe.h"
 #include "base/log.h"
 #include "store/store.h"
 
@@ -26,6 +27,7 @@ struct api {
     struct lease_service *service;
     struct direct_check *direct;
     struct event_feed *feed;
+    const struct observer *observer;
     atomic_flag verifying;
     uint64_t started_ms;
 };

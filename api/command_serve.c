@@ -48,6 +48,7 @@ struct daemon {
     struct lease_service service;
     struct journal *journal;
     struct direct_check direct;
+    struct observer observer;
     struct api api;
     struct http *http;
     char socket_path[PATH_BYTES];
@@ -68,6 +69,7 @@ static int open_store(struct daemon *daemon, struct error *err)
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     direct_check_init(&daemon->direct, vmm_direct_check);
+    observer_init(&daemon->observer, route_table, &daemon->log);
     result = streams_open(&daemon->log, &daemon->streams, err);
     if (result == 0)
         result = event_feed_open(daemon->store, daemon->streams, &daemon->feed, err);
@@ -105,10 +107,12 @@ static int open_http(struct daemon *daemon, struct error *err)
                                .service = &daemon->service,
                                .direct = &daemon->direct,
                                .feed = daemon->feed,
+                               .observer = &daemon->observer,
                                .verifying = ATOMIC_FLAG_INIT,
                                .started_ms = clock_wall_ms()};
     const struct http_config http = {.routes = route_table,
                                      .context = &daemon->api,
+                                     .observer = &daemon->observer,
                                      .token = &daemon->token,
                                      .streams = daemon->streams,
                                      .unix_fd = unix_fd,
@@ -141,6 +145,7 @@ static void close_all(struct daemon *daemon)
         http_stop(daemon->http);
         if (daemon->http != NULL)
             unlink(daemon->socket_path);
+        observer_done(&daemon->observer);
         direct_check_done(&daemon->direct);
         journal_stop(daemon->journal);
         lease_service_done(&daemon->service);

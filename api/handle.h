@@ -28,6 +28,7 @@ void handle_image_get(void *context, const struct request *request, struct respo
 void handle_image_verify(void *context, const struct request *request, struct response *response);
 
 void handle_node(void *context, const struct request *request, struct response *response);
+void handle_metrics(void *context, const struct request *request, struct response *response);
 void handle_healthz(void *context, const struct request *request, struct response *response);
 void handle_readyz(void *context, const struct request *request, struct response *response);
 

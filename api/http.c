@@ -36,6 +36,7 @@ struct listener {
 
 struct http {
     void *context;
+    struct observer *observer;
     struct deadlines *deadlines;
     struct streams *streams;
     struct token_limiter limiter;
@@ -45,11 +46,13 @@ struct http {
 
 /* One request and its response; from the request line to NOTIFY_COMPLETED. */
 struct exchange {
+    uint64_t begun_us;
     char target[REQUEST_TARGET_BYTES + 1]; /* one byte more than allowed, so that too long is seen */
     bool admitted;                         /* admission has decided */
     bool must_close;
-    bool streamed;             /* nothing is left but to close */
-    const struct route *route; /* NULL: the response is there already */
+    bool streamed;                      /* nothing is left but to close */
+    const struct route *route;          /* NULL: the response is there already */
+    const struct route *admitted_route; /* as @route was at first */
     size_t discarded;
     struct header_fields fields;
     struct request request;
@@ -65,8 +68,11 @@ static void *exchange_begin(void *context, const char *uri, struct MHD_Connectio
     (void)context;
     (void)connection;
     struct exchange *exchange = calloc(1, sizeof *exchange);
-    if (exchange != NULL)
-        snprintf(exchange->target, sizeof exchange->target, "%s", uri);
+    if (exchange == NULL)
+        return NULL;
+    exchange->begun_us = clock_monotonic_us();
+    exchange->request.id = id_new();
+    snprintf(exchange->target, sizeof exchange->target, "%s", uri);
     return exchange; /* NULL: answer() drops the connection */
 }
 
@@ -146,10 +152,12 @@ static void admit(const struct listener *listener, struct MHD_Connection *connec
 {
     MHD_get_connection_values(connection, MHD_HEADER_KIND, take_header, &exchange->fields);
     exchange->request.method = request_method_parse(method);
+    trace_parse(exchange->fields.traceparent, &exchange->request.trace);
     uint32_t uid = listener->admission.check_peer ? peer_uid(connection) : 0;
     struct admitted admitted = admission_decide(&listener->admission, exchange->target, &exchange->fields, uid,
                                                 &exchange->request, &exchange->response);
     exchange->route = admitted.route;
+    exchange->admitted_route = admitted.route;
     exchange->must_close = admitted.must_close;
     exchange->admitted = true;
 }
@@ -204,12 +212,26 @@ static struct MHD_Response *build_response(struct response *response)
     return built;
 }
 
-static enum MHD_Result send_response(struct MHD_Connection *connection, struct exchange *exchange)
+static void note(const struct listener *listener, const struct exchange *exchange)
+{
+    if (listener->http->observer == NULL)
+        return;
+    const struct observation observation = {.request = &exchange->request,
+                                            .response = &exchange->response,
+                                            .route = exchange->admitted_route,
+                                            .listener = listener->admission.check_peer ? "unix" : "tcp",
+                                            .duration_us = clock_monotonic_us() - exchange->begun_us};
+    observer_note(listener->http->observer, &observation);
+}
+
+static enum MHD_Result send_response(const struct listener *listener, struct MHD_Connection *connection,
+                                     struct exchange *exchange)
 {
     struct response *response = &exchange->response;
     struct MHD_Response *built = build_response(response);
     if (built == NULL)
         return MHD_NO;
+    MHD_add_response_header(built, "X-Request-Id", exchange->request.id.text);
     for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
         MHD_add_response_header(built, every_response[i][0], every_response[i][1]);
     if (response->content_type != NULL)
@@ -220,6 +242,7 @@ static enum MHD_Result send_response(struct MHD_Connection *connection, struct e
         MHD_add_response_header(built, "Connection", "close");
     enum MHD_Result result = MHD_queue_response(connection, response->status, built);
     MHD_destroy_response(built);
+    note(listener, exchange);
     return result;
 }
 
@@ -231,9 +254,11 @@ static void stream_closed(void *connection)
 }
 
 /* Status line and headers of a stream. It has no length: its end is the connection's. */
-static void write_stream_head(const struct response *response, struct stream_text *text)
+static void write_stream_head(const struct exchange *exchange, struct stream_text *text)
 {
+    const struct response *response = &exchange->response;
     stream_text_print(text, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n", response->content_type);
+    stream_text_print(text, "X-Request-Id: %s\r\n", exchange->request.id.text);
     for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
         stream_text_print(text, "%s: %s\r\n", every_response[i][0], every_response[i][1]);
     for (size_t i = 0; i < response->header_count; i++)
@@ -247,7 +272,7 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
     struct response *response = &exchange->response;
     char bytes[HTTP_STREAM_HEAD_BYTES];
     struct stream_text head = {.bytes = bytes, .capacity = sizeof bytes};
-    write_stream_head(response, &head);
+    write_stream_head(exchange, &head);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     const struct stream_order order = {
         .fd = info->connect_fd, .source = response->stream, .closed = stream_closed, .context = connection};
@@ -260,6 +285,7 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
         problem_respond(response, &exchange->request, problem, "%s", "");
         return false;
     }
+    note(listener, exchange); /* that it began; how long a stream lasts is no latency */
     response->stream = (struct stream_source){0};
     exchange->streamed = true;
     deadlines_extend(listener->http->deadlines, slot_of(connection), UINT64_MAX);
@@ -294,7 +320,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
         if (exchange->route != NULL || !has_body)
             return MHD_YES;
         exchange->must_close = true;
-        return may_answer_early(exchange) ? send_response(connection, exchange) : MHD_YES;
+        return may_answer_early(exchange) ? send_response(listener, connection, exchange) : MHD_YES;
     }
     if (*upload_bytes > 0) {
         bool taken = take_body(exchange, upload, *upload_bytes);
@@ -306,7 +332,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     if (exchange->response.stream.read != NULL && exchange->request.method != REQUEST_HEAD &&
         begin_stream(listener, connection, exchange))
         return MHD_YES;
-    return send_response(connection, exchange);
+    return send_response(listener, connection, exchange);
 }
 
 /* ---- server ---------------------------------------------------------------------------------------------------- */
@@ -354,6 +380,7 @@ int http_start(const struct http_config *config, struct http **ret_http, struct 
         return error_set(err, -ENOMEM, "There is no memory for the HTTP server.");
     http->context = config->context;
     http->streams = config->streams;
+    http->observer = config->observer;
     token_limiter_init(&http->limiter);
     const struct admission common = {.routes = config->routes, .token = config->token, .limiter = &http->limiter};
     http->unix_listener = (struct listener){.http = http, .admission = common};

@@ -3,6 +3,7 @@
 #define API_HTTP_H
 
 #include "api/listen.h"
+#include "api/observe.h"
 #include "api/route.h"
 #include "api/stream.h"
 #include "api/token.h"
@@ -21,6 +22,7 @@ enum http_limits {
  * struct http_config - What a server needs
  * @routes:  ended by a NULL pattern
  * @context: handed to every handler
+ * @observer: notes every answer; outlives the server. NULL: nobody does
  * @token:   for the TCP listener; copied by reference, outlives the server
  * @streams: for answers that go on; ended by http_stop(), outlives the server
  * @unix_fd: listening socket or -1
@@ -30,6 +32,7 @@ enum http_limits {
 struct http_config {
     const struct route *routes;
     void *context;
+    struct observer *observer;
     const struct token *token;
     struct streams *streams;
     int unix_fd;

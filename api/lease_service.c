@@ -389,6 +389,16 @@ void lease_service_noted(struct lease_service *service, const struct id *id, int
     pthread_rwlock_unlock(&service->gate);
 }
 
+bool lease_service_totals(struct lease_service *service, struct nat_stats *ret_totals, size_t *ret_machines)
+{
+    pthread_rwlock_rdlock(&service->gate);
+    bool attached = service->vmm != NULL;
+    if (attached)
+        vmm_read_totals(service->vmm, ret_totals, ret_machines);
+    pthread_rwlock_unlock(&service->gate);
+    return attached;
+}
+
 bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_accel)
 {
     *ret_accel = (struct vmm_accel){0};

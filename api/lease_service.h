@@ -122,6 +122,9 @@ int64_t lease_service_console(struct lease_service *service, const struct id *id
 /** lease_service_noted() - The machine's process is in the store; see vmm_spawn_noted(). Thread: any */
 void lease_service_noted(struct lease_service *service, const struct id *id, int64_t pid);
 
+/** lease_service_totals() - As vmm_read_totals(). Return: false while detached. Thread: any */
+bool lease_service_totals(struct lease_service *service, struct nat_stats *ret_totals, size_t *ret_machines);
+
 /** lease_service_accel() - The accelerator's finding. Return: false while detached. Thread: any */
 bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_accel);
 

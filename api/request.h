@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "api/trace.h"
 #include "base/error.h"
+#include "base/id.h"
 
 enum request_limits {
     REQUEST_TARGET_BYTES = 2048, /* the longest of ours is below 300 */
@@ -36,6 +38,8 @@ struct request_pair {
 
 /**
  * struct request - What was asked
+ * @id:         made here; told in the answer's X-Request-Id and in the log
+ * @trace:      the caller's
  * @instance:   the path as it came, without the query; for problem documents
  * @parameters: the {name} parts of the matched route, in their order; set by route_match()
  * @wants_stream: the client prefers text/event-stream, and the route has it
@@ -44,6 +48,8 @@ struct request_pair {
  * Owner: the HTTP layer, for the time of the exchange. Header values are NULL where the header was absent.
  */
 struct request {
+    struct id id;
+    struct trace trace;
     enum request_method method;
     char instance[REQUEST_TARGET_BYTES];
     char decoded[REQUEST_TARGET_BYTES];

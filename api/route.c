@@ -34,6 +34,7 @@ const struct route route_table[] = {
     {REQUEST_GET, "/v1/node", ROUTE_TOKEN, false, NULL, JSON, handle_node},
     {REQUEST_GET, "/healthz", ROUTE_OPEN, false, NULL, JSON, handle_healthz},
     {REQUEST_GET, "/readyz", ROUTE_OPEN, false, NULL, JSON, handle_readyz},
+    {REQUEST_GET, "/metrics", ROUTE_TOKEN, false, NULL, "text/plain", handle_metrics},
     {REQUEST_GET, "/openapi.yaml", ROUTE_OPEN, false, NULL, "application/yaml", handle_openapi},
     {REQUEST_GET, "/v1/problems/{slug}", ROUTE_OPEN, false, NULL, "text/plain", handle_problem_text},
     {REQUEST_GET, "/", ROUTE_OPEN, false, NULL, "text/html", handle_page},

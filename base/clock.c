@@ -5,37 +5,35 @@
 
 #include "base/error.h"
 
-static uint64_t read_ms(clockid_t which)
+static uint64_t read_us(clockid_t which)
 {
     struct timespec now;
     REQUIRE(clock_gettime(which, &now) == 0);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 uint64_t clock_monotonic_ms(void)
 {
-    return read_ms(CLOCK_MONOTONIC);
+    return read_us(CLOCK_MONOTONIC) / 1000;
+}
+
+uint64_t clock_monotonic_us(void)
+{
+    return read_us(CLOCK_MONOTONIC);
 }
 
 uint64_t clock_boot_ms(void)
 {
 #ifdef CLOCK_BOOTTIME
-    return read_ms(CLOCK_BOOTTIME);
+    return read_us(CLOCK_BOOTTIME) / 1000;
 #else
-    return read_ms(CLOCK_MONOTONIC); /* macOS: it goes on while the machine sleeps */
+    return read_us(CLOCK_MONOTONIC) / 1000; /* macOS: it goes on while the machine sleeps */
 #endif
-}
-
-uint64_t clock_monotonic_us(void)
-{
-    struct timespec now;
-    REQUIRE(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 uint64_t clock_wall_ms(void)
 {
-    return read_ms(CLOCK_REALTIME);
+    return read_us(CLOCK_REALTIME) / 1000;
 }
 
 const char *clock_format(uint64_t unix_ms, char ret_text[static CLOCK_TEXT_BYTES])

@@ -15,18 +15,15 @@ enum clock_limits {
  */
 uint64_t clock_monotonic_ms(void);
 
+/** clock_monotonic_us() - As clock_monotonic_ms(), in microseconds. Thread: any */
+uint64_t clock_monotonic_us(void);
+
 /**
  * clock_boot_ms() - Milliseconds since the machine was booted, its sleep included; never backwards
  * Two readings compare only within one boot.
  * Thread: any
  */
 uint64_t clock_boot_ms(void);
-
-/**
- * clock_monotonic_us() - The same clock in microseconds
- * Thread: any
- */
-uint64_t clock_monotonic_us(void);
 
 /**
  * clock_wall_ms() - Milliseconds since 1970, as the machine believes

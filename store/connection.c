@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "store/internal.h"
 
 /* fullfsync is for macOS, where fsync(2) stops at the drive's cache; elsewhere it does nothing. */
@@ -103,8 +104,11 @@ int store_begin(struct store *store, struct error *err)
 
 int store_finish(struct store *store, int result, struct error *err)
 {
-    if (result == 0)
+    if (result == 0) {
+        uint64_t begin_us = clock_monotonic_us();
         result = run_cached(store, "COMMIT", err);
+        histogram_add(&store->commits, clock_monotonic_us() - begin_us);
+    }
     /* A full disk or an I/O error may have rolled back already. What ROLLBACK says adds nothing to the first error;
      * were it ever to fail, the next BEGIN says so. */
     if (result < 0 && sqlite3_get_autocommit(store->writer.db) == 0)

@@ -52,6 +52,7 @@ struct store {
     bool event_written;            /* in the transaction at hand; the writer's holder */
     void (*notify)(void *context); /* or NULL; set before there are threads */
     void *notify_context;
+    struct histogram commits;
 };
 
 /* SQL for a text that has to be a JSON object: NULL when it is another kind, which no such column accepts, and "malformed

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/histogram.h"
 #include "base/id.h"
 #include "store/lease.h"
 
@@ -463,6 +464,32 @@ int store_peer_get(struct store *store, const char *public_key, struct store_pee
  */
 int64_t store_console_get(struct store *store, const char *lease_id, uint8_t *ret_bytes, size_t capacity,
                           struct error *err);
+
+/**
+ * struct store_number - One number for a monitor
+ * @subject: "leases": rows of the state @label and @mode, ended ones that are kept too. "tunnels": of leases that have
+ *           not ended, in the state @label. "terminations", "violations": by the reason or code @label, ever; never less
+ *           than before. "events": the newest sequence
+ */
+struct store_number {
+    char subject[STORE_WORD_BYTES];
+    char label[STORE_WORD_BYTES];
+    char mode[STORE_WORD_BYTES];
+    uint64_t value;
+};
+
+typedef int (*store_number_each)(void *context, const struct store_number *number);
+
+/**
+ * store_census() - Every number, as of one moment
+ * @each:  as of store_lease_list(); what has no rows is not told
+ * Return: 0 or negative
+ * Thread: any
+ */
+int store_census(struct store *store, store_number_each each, void *context, struct error *err);
+
+/** store_commit_times() - How long commits took since store_open(). Thread: any */
+void store_commit_times(const struct store *store, struct histogram_view *ret_view);
 
 /** store_failure_passes() - Whether a failure is the disk's or another process's, so that the same call may work later.
  *  Thread: any */

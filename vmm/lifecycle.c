@@ -23,6 +23,7 @@
 #include "vmm/accel.h"
 #include "vmm/news.h"
 #include "vmm/own_addresses.h"
+#include "vmm/totals.h"
 
 void lifecycle_tell(struct vmm *vmm, const struct machine *machine, struct vmm_event *event)
 {
@@ -149,11 +150,7 @@ void lifecycle_clear(struct vmm *vmm, struct machine *machine)
     if (vmm->keeper != NULL)
         (void)direct_keeper_remove(vmm->keeper, &machine->spec->id, NULL);
     news_last_reports(vmm, machine); /* so that a thread that waits for room to report can end */
-    pthread_mutex_lock(&vmm->lock);
-    struct nat *nat = machine->nat;
-    machine->nat = NULL;
-    pthread_mutex_unlock(&vmm->lock);
-    nat_stop(nat, NULL);
+    totals_keep(vmm, machine);
     if (machine->condemned && machine->gone_ms == 0)
         machine->gone_ms = clock_monotonic_ms(); /* external: its network is all that can be ended */
     guest_reports_finish(&machine->guest_reports);

@@ -23,7 +23,7 @@ enum supervisor_limits {
 /**
  * struct vmm - All machines
  * @config:  its strings point to copies in @places and below
- * @lock:    guards @closing to @told, and in each machine stop_asked, noted_pid, preparation and the changes of nat.
+ * @lock:    guards @closing to @ended, and in each machine stop_asked, noted_pid, preparation and the changes of nat.
  *           Never held while the caller's on_event runs
  * @work:    signalled when the preparer has something to do
  * @keeper:  of direct machines' own addresses; NULL until the first of them. The supervisor's thread
@@ -53,7 +53,8 @@ struct vmm {
     struct vmm_accel accel;
     struct machine **machines; /* oldest first */
     size_t machine_count;
-    struct id told; /* the machine whose end is being told, "" when there is none; it is in no list any more */
+    struct id told;         /* the machine whose end is being told, "" when there is none; it is in no list any more */
+    struct nat_stats ended; /* sums over the NATs that are no more */
 
     struct image_cache cache; /* the preparer's */
     struct direct_keeper *keeper;

@@ -268,6 +268,14 @@ int vmm_socket_path(const struct vmm *vmm, const struct id *id, char ret_path[st
 int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_stats);
 
 /**
+ * vmm_read_totals() - Sums over the NATs of all machines, ended ones included, since vmm_open()
+ * @ret_totals:   frames to flows_opened, none of which is ever less than before, and flows_open; the rest is 0
+ * @ret_machines: machines that are there, those of direct leases too
+ * Thread:        any
+ */
+void vmm_read_totals(struct vmm *vmm, struct nat_stats *ret_totals, size_t *ret_machines);
+
+/**
  * vmm_read_console() - The newest bytes of a machine's console
  * @ret_bytes:  up to @capacity bytes, oldest first
  * @ret_offset: position of the first returned byte in all that the console ever printed
