@@ -1,7 +1,8 @@
 /* libmicrohttpd 0.9.75 and what it leaves to its user:
  *
  * - It takes the last of repeated Content-Length headers: admission_decide() refuses repetitions.
- * - Its timeout counts silence alone: deadlines.c limits the whole time of a request.
+ * - Its timeout counts silence alone, and at its limit it turns new connections away: front.c gives it connections with
+ *   a whole head alone, and roster.c ends those that have had their time.
  * - It decodes the URL before the handler sees it: the raw target is kept from the URI callback instead.
  * - A response queued before the body was read is safe for POST and PUT only; for other methods with a body the state
  *   machine waits for bytes that nobody takes. There the body is read and thrown away first.
@@ -20,25 +21,30 @@
 #include <sys/socket.h>
 
 #include "api/admission.h"
-#include "api/deadline.h"
+#include "api/front.h"
+#include "api/head.h"
 #include "api/problem.h"
+#include "api/roster.h"
 #include "base/clock.h"
 #include "base/scope.h"
 
-_Static_assert(2 * (HTTP_CONNECTIONS_MAX + STREAMS_MAX) <= DEADLINE_SLOTS, "every connection has a deadline");
+_Static_assert((int)HTTP_CONNECTIONS_MAX > (int)ROSTER_SLOTS, "the library never turns anybody away by itself");
 
-/* One listening socket with its thread pool. */
+/* One listening socket, the library's threads behind it, and the connections that they have. */
 struct listener {
     struct http *http;
+    int fd; /* owned; -1 when there is none */
     struct admission admission;
-    struct MHD_Daemon *daemon;
+    struct roster *roster;
+    struct MHD_Daemon *served[HTTP_THREADS];
+    struct MHD_Daemon *strangers; /* a thread of their own, so that they cost the others no turn; TCP only */
 };
 
 struct http {
     void *context;
     struct observer *observer;
-    struct deadlines *deadlines;
     struct streams *streams;
+    struct front *front;
     struct token_limiter limiter;
     struct listener unix_listener;
     struct listener tcp_listener;
@@ -63,10 +69,22 @@ struct exchange {
 
 /* ---- life of an exchange --------------------------------------------------------------------------------------- */
 
+static int slot_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    /* Slots are kept as 1 and up, because NULL means that there is none. */
+    return info == NULL || info->socket_context == NULL ? -1 : (int)(intptr_t)info->socket_context - 1;
+}
+
+static void note_phase(const struct listener *listener, struct MHD_Connection *connection, enum roster_phase phase)
+{
+    roster_phase(listener->roster, slot_of(connection), phase, clock_monotonic_ms());
+}
+
 static void *exchange_begin(void *context, const char *uri, struct MHD_Connection *connection)
 {
-    (void)context;
-    (void)connection;
+    const struct listener *listener = context;
+    roster_request(listener->roster, slot_of(connection), clock_monotonic_ms());
     struct exchange *exchange = calloc(1, sizeof *exchange);
     if (exchange == NULL)
         return NULL;
@@ -82,17 +100,10 @@ static void exchange_free(struct exchange *exchange)
         return;
     /* Bodies carry preshared keys. */
     if (exchange->body != NULL)
-        sodium_memzero(exchange->body, exchange->body_capacity);
+        sodium_memzero(exchange->body, exchange->request.body_bytes);
     free(exchange->body);
     response_done(&exchange->response);
     free(exchange);
-}
-
-static int slot_of(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    /* Slots are kept as 1 and up, because NULL means that there is none. */
-    return info == NULL || info->socket_context == NULL ? -1 : (int)(intptr_t)info->socket_context - 1;
 }
 
 static void exchange_end(void *context, struct MHD_Connection *connection, void **exchange,
@@ -102,22 +113,21 @@ static void exchange_end(void *context, struct MHD_Connection *connection, void 
     const struct listener *listener = context;
     exchange_free(*exchange);
     *exchange = NULL;
-    deadlines_extend(listener->http->deadlines, slot_of(connection),
-                     clock_monotonic_ms() + UINT64_C(1000) * HTTP_IDLE_S + DEADLINE_REQUEST_MS);
+    note_phase(listener, connection, ROSTER_RESTING);
+    front_wake(listener->http->front); /* one that rests gives up its place if it has to */
 }
 
 static void connection_notice(void *context, struct MHD_Connection *connection, void **socket_context,
                               enum MHD_ConnectionNotificationCode code)
 {
     const struct listener *listener = context;
-    struct deadlines *deadlines = listener->http->deadlines;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        deadlines_remove(deadlines, (int)(intptr_t)*socket_context - 1);
+        roster_remove(listener->roster, info->connect_fd);
+        front_wake(listener->http->front);
         return;
     }
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    int slot = deadlines_add(deadlines, info->connect_fd, clock_monotonic_ms() + DEADLINE_REQUEST_MS);
-    *socket_context = (void *)(intptr_t)(slot + 1);
+    *socket_context = (void *)(intptr_t)(roster_find(listener->roster, info->connect_fd) + 1);
 }
 
 /* ---- request --------------------------------------------------------------------------------------------------- */
@@ -158,15 +168,36 @@ static void admit(const struct listener *listener, struct MHD_Connection *connec
                                                 &exchange->request, &exchange->response);
     exchange->route = admitted.route;
     exchange->admitted_route = admitted.route;
-    exchange->must_close = admitted.must_close;
+    /* A stranger's connection ends with its answer: what comes next on it would be beyond the front's sight. */
+    exchange->must_close =
+        admitted.must_close || roster_class_of(listener->roster, slot_of(connection)) == ROSTER_STRANGER;
     exchange->admitted = true;
+}
+
+/* Once and whole: a body that moved while it grew would leave copies of its secrets behind. */
+static bool make_room_for_body(struct exchange *exchange)
+{
+    const char *announced = exchange->fields.content_length; /* judged by admission */
+    exchange->body_capacity = announced == NULL ? REQUEST_BODY_BYTES : strtoul(announced, NULL, 10);
+    exchange->body = malloc(exchange->body_capacity);
+    exchange->request.body = exchange->body;
+    return exchange->body != NULL;
+}
+
+/* Whether all that was announced has come, so that it is our turn. */
+static bool body_is_whole(const struct exchange *exchange)
+{
+    const char *announced = exchange->fields.content_length;
+    return announced != NULL && strtoull(announced, NULL, 10) <= exchange->request.body_bytes + exchange->discarded;
 }
 
 /* Add one piece to the body. Return: false when the connection has to be cut. */
 static bool take_body(struct exchange *exchange, const char *bytes, size_t length)
 {
     struct request *request = &exchange->request;
-    if (exchange->route != NULL && length > REQUEST_BODY_BYTES - request->body_bytes) {
+    if (exchange->route != NULL && exchange->body == NULL && !make_room_for_body(exchange))
+        return false;
+    if (exchange->route != NULL && length > exchange->body_capacity - request->body_bytes) {
         exchange->route = NULL;
         problem_respond(&exchange->response, request, PROBLEM_BODY_TOO_LARGE, "The body may have %d bytes.",
                         REQUEST_BODY_BYTES);
@@ -175,14 +206,6 @@ static bool take_body(struct exchange *exchange, const char *bytes, size_t lengt
         exchange->must_close = true;
         exchange->discarded += length;
         return exchange->discarded <= HTTP_DISCARD_BYTES;
-    }
-    if (exchange->body == NULL) {
-        /* Once and whole: a body that moved while it grew would leave copies of its secrets behind. */
-        exchange->body = malloc(REQUEST_BODY_BYTES);
-        exchange->body_capacity = REQUEST_BODY_BYTES;
-        if (exchange->body == NULL)
-            return false;
-        request->body = exchange->body;
     }
     memcpy(exchange->body + request->body_bytes, bytes, length);
     request->body_bytes += length;
@@ -240,6 +263,7 @@ static enum MHD_Result send_response(const struct listener *listener, struct MHD
         MHD_add_response_header(built, response->headers[i].name, response->headers[i].value);
     if (exchange->must_close)
         MHD_add_response_header(built, "Connection", "close");
+    note_phase(listener, connection, ROSTER_WRITING);
     enum MHD_Result result = MHD_queue_response(connection, response->status, built);
     MHD_destroy_response(built);
     note(listener, exchange);
@@ -253,12 +277,12 @@ static void stream_closed(void *connection)
     MHD_resume_connection(connection);
 }
 
-/* Status line and headers of a stream. It has no length: its end is the connection's. */
-static void write_stream_head(const struct exchange *exchange, struct stream_text *text)
+/* Status line and headers of an answer that the library does not send; the connection's end is the answer's. */
+static void write_head(const char *status, const struct request *request, const struct response *response,
+                       struct stream_text *text)
 {
-    const struct response *response = &exchange->response;
-    stream_text_print(text, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\n", response->content_type);
-    stream_text_print(text, "X-Request-Id: %s\r\n", exchange->request.id.text);
+    stream_text_print(text, "HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: %s\r\n", status, response->content_type);
+    stream_text_print(text, "X-Request-Id: %s\r\n", request->id.text);
     for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
         stream_text_print(text, "%s: %s\r\n", every_response[i][0], every_response[i][1]);
     for (size_t i = 0; i < response->header_count; i++)
@@ -272,7 +296,7 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
     struct response *response = &exchange->response;
     char bytes[HTTP_STREAM_HEAD_BYTES];
     struct stream_text head = {.bytes = bytes, .capacity = sizeof bytes};
-    write_stream_head(exchange, &head);
+    write_head("200 OK", &exchange->request, response, &head);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     const struct stream_order order = {
         .fd = info->connect_fd, .source = response->stream, .closed = stream_closed, .context = connection};
@@ -288,7 +312,7 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
     note(listener, exchange); /* that it began; how long a stream lasts is no latency */
     response->stream = (struct stream_source){0};
     exchange->streamed = true;
-    deadlines_extend(listener->http->deadlines, slot_of(connection), UINT64_MAX);
+    roster_stream(listener->roster, slot_of(connection));
     MHD_suspend_connection(connection);
     stream_begin(stream);
     return true;
@@ -317,6 +341,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     if (!exchange->admitted) {
         admit(listener, connection, method, exchange);
         bool has_body = header_fields_have_body(&exchange->fields);
+        note_phase(listener, connection, has_body ? ROSTER_READING : ROSTER_WORKING);
         if (exchange->route != NULL || !has_body)
             return MHD_YES;
         exchange->must_close = true;
@@ -325,8 +350,11 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     if (*upload_bytes > 0) {
         bool taken = take_body(exchange, upload, *upload_bytes);
         *upload_bytes = 0;
+        if (body_is_whole(exchange))
+            note_phase(listener, connection, ROSTER_WORKING);
         return taken ? MHD_YES : MHD_NO;
     }
+    note_phase(listener, connection, ROSTER_WORKING);
     if (exchange->route != NULL)
         exchange->route->handler(listener->http->context, &exchange->request, &exchange->response);
     if (exchange->response.stream.read != NULL && exchange->request.method != REQUEST_HEAD &&
@@ -335,7 +363,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     return send_response(listener, connection, exchange);
 }
 
-/* ---- server ---------------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------------------------- */
 
 static void own_names(struct admission *admission, const struct listen_address *address)
 {
@@ -348,29 +376,121 @@ static void own_names(struct admission *admission, const struct listen_address *
         snprintf(admission->names[admission->name_count++], ADMISSION_NAME_BYTES, "%s", hosts[0]);
 }
 
-static int start_listener(struct listener *listener, int fd, struct error *err)
+/* ---- the front ------------------------------------------------------------------------------------------------- */
+
+/* A head that is too long is answered here: the library would have to take it in first. */
+static void refuse_head(int fd)
 {
-    listener->daemon = MHD_start_daemon(
-        MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, listener,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)HTTP_THREADS, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(HTTP_CONNECTIONS_MAX + STREAMS_MAX), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEADER_BYTES * 2, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, listener, MHD_OPTION_NOTIFY_COMPLETED, exchange_end, listener,
-        MHD_OPTION_NOTIFY_CONNECTION, connection_notice, listener, MHD_OPTION_END);
-    if (listener->daemon == NULL)
-        return error_set(err, -EIO, "The HTTP library did not start: %s.", strerror(errno));
-    return 0;
+    struct request *request = calloc(1, sizeof *request);
+    struct response response = {0};
+    char bytes[HTTP_STREAM_HEAD_BYTES + RESPONSE_SMALL_BYTES];
+    struct stream_text text = {.bytes = bytes, .capacity = sizeof bytes};
+    if (request != NULL) {
+        problem_respond(&response, request, PROBLEM_HEADERS_TOO_LARGE, "%s", "");
+        request->id = id_new();
+        write_head("431 Request Header Fields Too Large", request, &response, &text);
+        stream_text_add(&text, response.body, response.body_bytes);
+        /* What does not fit into an empty socket's queue at once is not worth a wait. */
+        ssize_t sent = send(fd, text.bytes, text.used, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)sent;
+        shutdown(fd, SHUT_WR);
+    }
+    response_done(&response);
+    free(request);
 }
 
-/* Take a listening socket back from the library, so that it stays the caller's after a failure. */
-static void stop_listener(struct listener *listener, bool keep_fd)
+/* Over the unix socket everybody is served: its folder lets nobody else near it, and admission looks at the uid. */
+static enum roster_class class_of(const struct listener *listener, const char *head, size_t length)
 {
-    if (listener->daemon == NULL)
-        return;
-    MHD_socket fd = keep_fd ? MHD_quiesce_daemon(listener->daemon) : MHD_INVALID_SOCKET;
-    (void)fd;
-    MHD_stop_daemon(listener->daemon);
-    listener->daemon = NULL;
+    const char *text = NULL;
+    size_t text_bytes = head_bearer(head, length, &text);
+    const struct token *token = listener->admission.token;
+    if (listener->admission.check_peer || (text_bytes > 0 && token != NULL && token_matches(token, text, text_bytes)))
+        return ROSTER_SERVED;
+    return ROSTER_STRANGER;
+}
+
+static enum front_answer admit_connection(void *context, int fd, const char *head, size_t length)
+{
+    struct listener *listener = context;
+    if (length > FRONT_HEAD_BYTES) {
+        refuse_head(fd);
+        return FRONT_REFUSED;
+    }
+    uint64_t now_ms = clock_monotonic_ms();
+    enum roster_class class = class_of(listener, head, length);
+    if (!roster_add(listener->roster, fd, class, now_ms)) {
+        roster_evict(listener->roster, class, now_ms);
+        return FRONT_LATER;
+    }
+    const struct sockaddr_storage nobody = {.ss_family = listener->admission.check_peer ? AF_UNIX : AF_INET};
+    struct MHD_Daemon *daemon = class == ROSTER_STRANGER ? listener->strangers : listener->served[fd % HTTP_THREADS];
+    /* The library closes it when it has no memory. */
+    if (MHD_add_connection(daemon, fd, (const struct sockaddr *)&nobody, sizeof nobody) != MHD_YES)
+        roster_remove(listener->roster, fd);
+    return FRONT_TAKEN;
+}
+
+static size_t expire(void *context, uint64_t now_ms)
+{
+    const struct listener *listener = context;
+    return roster_expire(listener->roster, now_ms);
+}
+
+/* ---- life of the server ------------------------------------------------------------------------------------------ */
+
+static struct MHD_Daemon *start_thread(struct listener *listener)
+{
+    return MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC |
+                                MHD_ALLOW_SUSPEND_RESUME,
+                            0, NULL, NULL, answer, listener, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
+                            1, MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, listener, MHD_OPTION_NOTIFY_COMPLETED,
+                            exchange_end, listener, MHD_OPTION_NOTIFY_CONNECTION, connection_notice, listener,
+                            MHD_OPTION_END);
+}
+
+static int start_listener(struct listener *listener, struct error *err)
+{
+    int result = roster_open(&listener->roster, err);
+    if (result < 0)
+        return result;
+    bool started = true;
+    for (size_t i = 0; i < HTTP_THREADS; i++) {
+        listener->served[i] = start_thread(listener);
+        started = started && listener->served[i] != NULL;
+    }
+    if (!listener->admission.check_peer) {
+        listener->strangers = start_thread(listener);
+        started = started && listener->strangers != NULL;
+    }
+    return started ? 0 : error_set(err, -EIO, "The HTTP library did not start: %s.", strerror(errno));
+}
+
+static void stop_listener(struct listener *listener)
+{
+    for (size_t i = 0; i < HTTP_THREADS; i++) {
+        if (listener->served[i] != NULL)
+            MHD_stop_daemon(listener->served[i]);
+    }
+    if (listener->strangers != NULL)
+        MHD_stop_daemon(listener->strangers);
+    roster_close(listener->roster);
+    fd_close(&listener->fd);
+}
+
+static int start_front(struct http *http, struct error *err)
+{
+    struct front_door doors[FRONT_DOORS_MAX];
+    size_t count = 0;
+    struct listener *const listeners[] = {&http->unix_listener, &http->tcp_listener};
+    for (size_t i = 0; i < sizeof listeners / sizeof listeners[0]; i++) {
+        if (listeners[i]->fd >= 0)
+            doors[count++] = (struct front_door){
+                .fd = listeners[i]->fd, .admit = admit_connection, .tick = expire, .context = listeners[i]};
+    }
+    return front_open(doors, count, &http->front, err);
 }
 
 int http_start(const struct http_config *config, struct http **ret_http, struct error *err)
@@ -383,18 +503,19 @@ int http_start(const struct http_config *config, struct http **ret_http, struct 
     http->observer = config->observer;
     token_limiter_init(&http->limiter);
     const struct admission common = {.routes = config->routes, .token = config->token, .limiter = &http->limiter};
-    http->unix_listener = (struct listener){.http = http, .admission = common};
+    http->unix_listener = (struct listener){.http = http, .fd = config->unix_fd, .admission = common};
     http->unix_listener.admission.check_peer = true;
-    http->tcp_listener = (struct listener){.http = http, .admission = common};
+    http->tcp_listener = (struct listener){.http = http, .fd = config->tcp_fd, .admission = common};
     own_names(&http->tcp_listener.admission, &config->tcp);
 
-    int result = deadlines_open(&http->deadlines, err);
-    if (result == 0 && config->unix_fd >= 0)
-        result = start_listener(&http->unix_listener, config->unix_fd, err);
+    int result = config->unix_fd < 0 ? 0 : start_listener(&http->unix_listener, err);
     if (result == 0 && config->tcp_fd >= 0)
-        result = start_listener(&http->tcp_listener, config->tcp_fd, err);
+        result = start_listener(&http->tcp_listener, err);
+    if (result == 0)
+        result = start_front(http, err);
     if (result < 0) {
-        stop_listener(&http->unix_listener, true);
+        /* The descriptors stay the caller's. */
+        http->unix_listener.fd = http->tcp_listener.fd = -1;
         http_stop(http);
         return result;
     }
@@ -406,11 +527,12 @@ void http_stop(struct http *http)
 {
     if (http == NULL)
         return;
+    front_end(http->front);
     /* The library must not be stopped while it has suspended connections. */
     streams_end(http->streams);
-    stop_listener(&http->tcp_listener, false);
-    stop_listener(&http->unix_listener, false);
-    deadlines_close(http->deadlines);
+    stop_listener(&http->tcp_listener);
+    stop_listener(&http->unix_listener);
+    front_close(http->front);
     token_limiter_done(&http->limiter);
     free(http);
 }

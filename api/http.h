@@ -10,12 +10,12 @@
 #include "base/error.h"
 
 enum http_limits {
-    HTTP_THREADS = 2,           /* per listener; a handler is one short transaction */
-    HTTP_CONNECTIONS_MAX = 120, /* per listener, beside the streams */
-    HTTP_IDLE_S = 10,           /* silence after which a connection ends */
-    HTTP_HEADER_BYTES = 16384,  /* request line and headers of one request */
-    HTTP_STREAM_HEAD_BYTES = 1024,
-    HTTP_DISCARD_BYTES = 1048576, /* of a body that is refused; past it the connection is cut */
+    HTTP_THREADS = 2,              /* per listener; a handler is one short transaction */
+    HTTP_CONNECTIONS_MAX = 1024,   /* of one library thread: never reached, because the roster's limits are below it */
+    HTTP_IDLE_S = 10,              /* silence after which a connection ends */
+    HTTP_MEMORY_BYTES = 32768,     /* of one connection: request line and headers twice over */
+    HTTP_STREAM_HEAD_BYTES = 1024, /* status line and headers of a stream */
+    HTTP_DISCARD_BYTES = 1048576,  /* of a body that is refused; past it the connection is cut */
 };
 
 /**
@@ -25,8 +25,8 @@ enum http_limits {
  * @observer: notes every answer; outlives the server. NULL: nobody does
  * @token:   for the TCP listener; copied by reference, outlives the server
  * @streams: for answers that go on; ended by http_stop(), outlives the server
- * @unix_fd: listening socket or -1
- * @tcp_fd:  listening socket or -1
+ * @unix_fd: listening socket, non-blocking, or -1
+ * @tcp_fd:  as @unix_fd
  * @tcp:     the address of @tcp_fd, for the names that are ours
  */
 struct http_config {

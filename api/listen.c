@@ -75,7 +75,7 @@ int listen_tcp(struct listen_address *address, struct error *err)
     const int on = 1;
     int fd SCOPED_FD = socket(name.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 || bind(fd, &name.any, length) != 0 ||
-        listen(fd, LISTEN_BACKLOG) != 0 || getsockname(fd, &name.any, &length) != 0) {
+        listen(fd, LISTEN_TCP_BACKLOG) != 0 || getsockname(fd, &name.any, &length) != 0) {
         int cause = errno;
         char host[LISTEN_HOST_BYTES];
         return error_set(err, -cause, "The address %s:%u cannot be listened on: %s.", listen_host(address, host),
@@ -114,7 +114,7 @@ int listen_unix(const char *path, struct error *err)
     int fd SCOPED_FD = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* The folder's mode keeps others out between bind and chmod. */
     if (fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof name) != 0 || chmod(path, 0600) != 0 ||
-        listen(fd, LISTEN_BACKLOG) != 0)
+        listen(fd, LISTEN_UNIX_BACKLOG) != 0)
         return error_set(err, -errno, "The socket %s cannot be opened: %s.", path, strerror(errno));
     return fd_take(&fd);
 }

@@ -8,10 +8,11 @@
 #include "base/error.h"
 
 enum listen_limits {
-    LISTEN_BACKLOG = 128,    /* clients are few and local; the kernel holds a burst */
-    LISTEN_HOST_BYTES = 20,  /* "255.255.255.255" or "[::1]" */
-    LISTEN_TEXT_BYTES = 28,  /* with :65535 */
-    LISTEN_PATH_BYTES = 108, /* sun_path of Linux; macOS has 104 and says so itself */
+    LISTEN_TCP_BACKLOG = 4096, /* past it the kernel drops a client's SYN, and the client waits a second */
+    LISTEN_UNIX_BACKLOG = 128, /* past it a client waits for its turn */
+    LISTEN_HOST_BYTES = 20,    /* "255.255.255.255" or "[::1]" */
+    LISTEN_TEXT_BYTES = 28,    /* with :65535 */
+    LISTEN_PATH_BYTES = 108,   /* sun_path of Linux; macOS has 104 and says so itself */
 };
 
 /** struct listen_address - A loopback address and port; port 0 lets the kernel choose. */

@@ -125,6 +125,8 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                             "provider's configuration."},
     [PROBLEM_TOO_MANY_FAILURES] = {"too-many-failures", 429, "Too many wrong tokens", true,
                                    "Wrong tokens are answered only so often a minute. A right token always works."},
+    [PROBLEM_HEADERS_TOO_LARGE] = {"headers-too-large", 431, "The request's headers are too large", false,
+                                   "Request line and headers may have 16 KiB together."},
     [PROBLEM_INTERNAL_ERROR] = {"internal-error", 500, "The daemon failed", false,
                                 "The cause is in the daemon's log. This is a fault of the daemon; please report it."},
     [PROBLEM_NOT_READY] = {"not-ready", 503, "The daemon is not ready", true,

@@ -8,8 +8,9 @@
 #include "api/stream.h"
 
 enum response_limits {
-    RESPONSE_HEADERS_MAX = 4,         /* Location, ETag, Allow, Retry-After ... */
-    RESPONSE_HEADER_VALUE_BYTES = 128 /* the longest is an Allow list */
+    RESPONSE_HEADERS_MAX = 4,          /* Location, ETag, Allow, Retry-After ... */
+    RESPONSE_HEADER_VALUE_BYTES = 128, /* the longest is an Allow list */
+    RESPONSE_SMALL_BYTES = 1024,       /* a problem document without a list of errors */
 };
 
 /** struct response_header - One header that is not of every response. */

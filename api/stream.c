@@ -1,20 +1,18 @@
 #include "api/stream.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "api/wake.h"
 #include "base/clock.h"
-#include "base/scope.h"
 
 /* Only Linux tells a closed other end without a read; elsewhere the next write finds it. */
 #ifndef POLLRDHUP
@@ -36,8 +34,7 @@ struct stream {
 struct streams {
     const struct log *log;
     pthread_t thread;
-    int wake[2];            /* a pipe; both ends non-blocking */
-    atomic_flag woken;      /* a byte is in the pipe */
+    struct wake wake;
     pthread_mutex_t lock;   /* for what follows */
     pthread_cond_t emptied; /* taken is 0 */
     bool ending;
@@ -175,10 +172,7 @@ static uint64_t next_turn_ms(const struct stream *stream)
 
 static void drain_wake(struct streams *streams)
 {
-    char bytes[16];
-    while (read(streams->wake[0], bytes, sizeof bytes) > 0) {
-    }
-    atomic_flag_clear(&streams->woken); /* before the sources are asked: what comes after is told anew */
+    wake_take(&streams->wake);
     for (size_t i = 0; i < streams->count; i++)
         streams->running[i]->dirty = true;
 }
@@ -206,7 +200,7 @@ static void drop_all(struct streams *streams)
 static void wait_for_something(struct streams *streams)
 {
     uint64_t until_ms = UINT64_MAX;
-    streams->polled[0] = (struct pollfd){.fd = streams->wake[0], .events = POLLIN};
+    streams->polled[0] = (struct pollfd){.fd = streams->wake.fds[0], .events = POLLIN};
     for (size_t i = 0; i < streams->count; i++) {
         const struct stream *stream = streams->running[i];
         short out = has_pending(stream) ? POLLOUT : 0;
@@ -254,21 +248,9 @@ static void *run(void *context)
 
 /* ---- from outside ------------------------------------------------------------------------------------------------ */
 
-static int open_wake(int ret_pipe[2])
-{
-    if (pipe(ret_pipe) != 0)
-        return -errno;
-    for (int i = 0; i < 2; i++) {
-        if (fcntl(ret_pipe[i], F_SETFD, FD_CLOEXEC) != 0 || fcntl(ret_pipe[i], F_SETFL, O_NONBLOCK) != 0)
-            return -errno;
-    }
-    return 0;
-}
-
 static void streams_free(struct streams *streams)
 {
-    fd_close(&streams->wake[0]);
-    fd_close(&streams->wake[1]);
+    wake_close(&streams->wake);
     pthread_cond_destroy(&streams->emptied);
     pthread_mutex_destroy(&streams->lock);
     free(streams);
@@ -280,11 +262,9 @@ int streams_open(const struct log *log, struct streams **ret_streams, struct err
     if (streams == NULL)
         return error_set(err, -ENOMEM, "There is no memory for the streams.");
     streams->log = log;
-    streams->wake[0] = streams->wake[1] = -1;
-    atomic_flag_clear(&streams->woken);
     REQUIRE(pthread_mutex_init(&streams->lock, NULL) == 0);
     REQUIRE(pthread_cond_init(&streams->emptied, NULL) == 0);
-    int result = open_wake(streams->wake);
+    int result = wake_open(&streams->wake);
     if (result == 0)
         result = -pthread_create(&streams->thread, NULL, run, streams);
     if (result < 0) {
@@ -322,11 +302,7 @@ void streams_close(struct streams *streams)
 
 void streams_wake(struct streams *streams)
 {
-    if (!atomic_flag_test_and_set(&streams->woken)) {
-        /* One byte is in the pipe at most, so this cannot fail for want of room. */
-        ssize_t written = write(streams->wake[1], "", 1);
-        (void)written;
-    }
+    wake_up(&streams->wake);
 }
 
 size_t streams_count(struct streams *streams)
