@@ -2,12 +2,12 @@
 #ifndef API_API_H
 #define API_API_H
 
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "api/config.h"
 #include "api/direct_check.h"
 #include "api/event_feed.h"
+#include "api/image_verifier.h"
 #include "api/lease_service.h"
 #include "api/observe.h"
 #include "base/log.h"
@@ -15,7 +15,6 @@
 
 /**
  * struct api - The handlers' context
- * @verifying:  held while an image is verified; one at a time
  * @started_ms: wall clock
  *
  * Owner: main(); outlives the HTTP server.
@@ -28,7 +27,7 @@ struct api {
     struct direct_check *direct;
     struct event_feed *feed;
     const struct observer *observer;
-    atomic_flag verifying;
+    struct image_verifier *verifier;
     uint64_t started_ms;
 };
 

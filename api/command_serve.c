@@ -49,6 +49,7 @@ struct daemon {
     struct journal *journal;
     struct direct_check direct;
     struct observer observer;
+    struct image_verifier *verifier;
     struct api api;
     struct http *http;
     char socket_path[PATH_BYTES];
@@ -68,8 +69,8 @@ static int open_store(struct daemon *daemon, struct error *err)
     daemon->service.expiring_lead_s = daemon->config->lease.expiring_lead_s;
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
-    direct_check_init(&daemon->direct, vmm_direct_check);
     observer_init(&daemon->observer, route_table, &daemon->log);
+    direct_check_init(&daemon->direct, vmm_direct_check, DIRECT_CHECK_AGAIN_MS);
     result = streams_open(&daemon->log, &daemon->streams, err);
     if (result == 0)
         result = event_feed_open(daemon->store, daemon->streams, &daemon->feed, err);
@@ -86,6 +87,16 @@ static int open_machines(struct daemon *daemon, struct error *err)
     int result = vmm_open(&machines, &vmm, err);
     if (result == 0)
         lease_service_attach(&daemon->service, vmm);
+    return result;
+}
+
+/* Threads for what takes longer than an HTTP thread may wait. */
+static int open_helpers(struct daemon *daemon, struct error *err)
+{
+    const struct config *config = daemon->config;
+    int result = image_verifier_open(config->paths.images, &daemon->verifier, err);
+    if (result == 0 && (config->network.mode == MODE_DIRECT || config->network.allow_mode_override))
+        result = direct_check_begin(&daemon->direct, err);
     return result;
 }
 
@@ -108,7 +119,7 @@ static int open_http(struct daemon *daemon, struct error *err)
                                .direct = &daemon->direct,
                                .feed = daemon->feed,
                                .observer = &daemon->observer,
-                               .verifying = ATOMIC_FLAG_INIT,
+                               .verifier = daemon->verifier,
                                .started_ms = clock_wall_ms()};
     const struct http_config http = {.routes = route_table,
                                      .context = &daemon->api,
@@ -132,7 +143,8 @@ static int open_all(struct daemon *daemon, struct error *err)
     if ((result = config_prepare_dirs(daemon->config, err)) < 0 ||
         (result = token_open(daemon->config->paths.data, &daemon->token, err)) < 0 ||
         (result = open_store(daemon, err)) < 0 || (result = lease_service_recover(&daemon->service, err)) < 0 ||
-        (result = open_machines(daemon, err)) < 0 || (result = open_http(daemon, err)) < 0)
+        (result = open_machines(daemon, err)) < 0 || (result = open_helpers(daemon, err)) < 0 ||
+        (result = open_http(daemon, err)) < 0)
         return result;
     return 0;
 }
@@ -146,6 +158,7 @@ static void close_all(struct daemon *daemon)
         if (daemon->http != NULL)
             unlink(daemon->socket_path);
         observer_done(&daemon->observer);
+        image_verifier_close(daemon->verifier);
         direct_check_done(&daemon->direct);
         journal_stop(daemon->journal);
         lease_service_done(&daemon->service);

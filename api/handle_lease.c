@@ -46,7 +46,7 @@ static void create_from(struct api *api, json_t *tree, const struct request *req
     lease_request_decode(tree, &offer, &errors, &asked);
     if (errors.count > 0) {
         problem_respond_invalid(response, request, &errors);
-    } else if (asked.network.mode == MODE_DIRECT && direct_check_result(api->direct, clock_monotonic_ms(), &err) < 0) {
+    } else if (asked.network.mode == MODE_DIRECT && direct_check_result(api->direct, DIRECT_CHECK_WAIT_MS, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);
     } else if (lease_service_create(api->service, &asked, &lease, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);

@@ -101,7 +101,7 @@ void handle_readyz(void *context, const struct request *request, struct response
     if (store_check(api->store, &err) < 0)
         unready(&reasons, "store", "The store cannot be written.");
     /* Another mode than the configuration's is a matter of the request that asks it. */
-    if (api->config->network.mode == MODE_DIRECT && direct_check_result(api->direct, clock_monotonic_ms(), &err) < 0)
+    if (api->config->network.mode == MODE_DIRECT && direct_check_result(api->direct, 0, &err) < 0)
         unready(&reasons, "direct", err.message);
     if (!has_image(api->config->paths.images))
         unready(&reasons, "images", "There is no guest image; `make image` or deploy/guest/build-micro.sh builds one.");

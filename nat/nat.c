@@ -26,6 +26,11 @@ enum nat_thread_limits {
 };
 
 _Static_assert((int)NAT_FLOWS_MAX == (int)FLOW_MAX, "a flow each");
+/** struct own_set - The provider's own addresses on their way to the thread. */
+struct own_set {
+    size_t count;
+    uint32_t own[NAT_OWN_MAX];
+};
 
 struct nat {
     pthread_t thread;
@@ -33,6 +38,7 @@ struct nat {
     int wake_write;
     uint64_t posted_generation; /* the owner's */
     _Atomic(struct nat_policy *) next_policy;
+    _Atomic(struct own_set *) next_own;
     atomic_bool shut;
     atomic_bool stop;
     struct counters counters;
@@ -130,6 +136,10 @@ static void take_commands(struct nat *nat, uint64_t now_ms)
     else if (policy != NULL)
         worker_apply(&nat->worker, policy, now_ms);
     free(policy);
+    struct own_set *set = atomic_exchange(&nat->next_own, NULL);
+    if (set != NULL)
+        worker_replace_own(&nat->worker, set->own, set->count);
+    free(set);
 }
 
 static void drain_wake(const struct nat *nat)
@@ -290,6 +300,7 @@ static void free_nat(struct nat *nat)
     fd_close(&nat->wake_read);
     fd_close(&nat->wake_write);
     free(atomic_load(&nat->next_policy));
+    free(atomic_load(&nat->next_own));
     free(nat);
 }
 
@@ -367,6 +378,21 @@ bool nat_recall(struct nat *nat)
     nat->posted_generation = policy->generation - 1;
     free(policy);
     return true;
+}
+
+int nat_replace_own(struct nat *nat, const uint32_t *own, size_t count, struct error *err)
+{
+    if (count > NAT_OWN_MAX)
+        return error_set(err, -E2BIG, "%zu own addresses, at most %d fit", count, NAT_OWN_MAX);
+    struct own_set *set = calloc(1, sizeof *set);
+    if (set == NULL)
+        return error_set(err, -ENOMEM, "no memory for the own addresses");
+    set->count = count;
+    for (size_t i = 0; i < count; i++)
+        set->own[i] = own[i];
+    free(atomic_exchange(&nat->next_own, set));
+    wake(nat);
+    return 0;
 }
 
 void nat_shut(struct nat *nat)

@@ -256,6 +256,14 @@ int nat_start(const struct nat_config *config, struct nat **ret_nat, struct erro
 int nat_apply(struct nat *nat, const struct nat_policy *policy, struct error *err);
 
 /**
+ * nat_replace_own() - Replace the provider's own addresses in the policy, whose generation stays
+ * @own:   copied; a change before the first policy is lost, because each policy brings its own
+ * Return: 0 once it is posted; -ENOMEM; -E2BIG above NAT_OWN_MAX
+ * Thread: the caller that owns the nat
+ */
+int nat_replace_own(struct nat *nat, const uint32_t *own, size_t count, struct error *err);
+
+/**
  * nat_shut() - Shut the gate for good: not one more frame is forwarded either way
  * Thread: any; takes effect before the next batch of frames
  */

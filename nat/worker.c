@@ -429,6 +429,13 @@ void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64
     reporter_policy(&worker->reporter, policy->generation, now_ms);
 }
 
+void worker_replace_own(struct worker *worker, const uint32_t *own, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        worker->policy.own[i] = own[i];
+    worker->policy.own_count = count;
+}
+
 void worker_shut(struct worker *worker)
 {
     worker->policy = (struct nat_policy){0};

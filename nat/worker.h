@@ -147,6 +147,9 @@ void worker_observe(struct worker *worker, enum wireguard_side from, const uint8
 /** worker_apply() - Enforce a policy from the next frame on; flows that it does not allow are closed. Thread: the owner */
 void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64_t now_ms);
 
+/** worker_replace_own() - Replace the policy's own addresses, at most NAT_OWN_MAX. Thread: the owner */
+void worker_replace_own(struct worker *worker, const uint32_t *own, size_t count);
+
 /** worker_shut() - Forward nothing from the next frame on; all flows are closed. Thread: the owner */
 void worker_shut(struct worker *worker);
 

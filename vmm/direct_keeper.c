@@ -14,8 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -193,14 +191,6 @@ static void look(struct direct_keeper *keeper)
         ;
 }
 
-static void drain(int fd)
-{
-    char bytes[4096];
-    errno = 0;
-    while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0 || errno == ENOBUFS)
-        errno = 0;
-}
-
 static void *run(void *context)
 {
     struct direct_keeper *keeper = context;
@@ -213,8 +203,8 @@ static void *run(void *context)
         pthread_mutex_unlock(&keeper->lock);
         if (over)
             return NULL;
-        drain(keeper->netlink_fd); /* before the look: what comes during it is another one */
-        drain(keeper->wake_read_fd);
+        own_addresses_drain(keeper->netlink_fd); /* before the look: what comes during it is another one */
+        own_addresses_drain(keeper->wake_read_fd);
         look(keeper);
     }
 }
@@ -224,19 +214,6 @@ static void *run(void *context)
 static void wake(const struct direct_keeper *keeper)
 {
     (void)send(keeper->wake_write_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-static int listen_to_kernel(int *ret_fd, struct error *err)
-{
-    const struct sockaddr_nl groups = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE};
-    struct sockaddr address = {0};
-    _Static_assert(sizeof groups <= sizeof address, "struct sockaddr_nl has 12 bytes");
-    memcpy(&address, &groups, sizeof groups);
-    int fd SCOPED_FD = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-    if (fd < 0 || bind(fd, &address, sizeof groups) != 0)
-        return error_set(err, -errno, "cannot listen to address changes: %s", strerror(errno));
-    *ret_fd = fd_take(&fd);
-    return 0;
 }
 
 static int start(struct direct_keeper *keeper, struct error *err)
@@ -273,7 +250,7 @@ int direct_keeper_open(struct direct_keeper **ret_keeper, struct error *err)
     if (rc == 0)
         rc = direct_find_tool("nft", keeper->nft, err);
     if (rc == 0)
-        rc = listen_to_kernel(&keeper->netlink_fd, err);
+        rc = own_addresses_listen(&keeper->netlink_fd, err);
     if (rc == 0)
         rc = attachment_pair(SOCK_STREAM, &keeper->wake_read_fd, &keeper->wake_write_fd, err);
     if (rc == 0)

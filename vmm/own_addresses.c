@@ -201,3 +201,34 @@ int own_addresses_read(uint32_t *ret_ips, size_t capacity, size_t *ret_count, st
     *ret_count = all.count;
     return 0;
 }
+
+/* ---- changes ----------------------------------------------------------------------------------------------- */
+
+#ifndef OMERTAD_PORTABLE
+int own_addresses_listen(int *ret_fd, struct error *err)
+{
+    const struct sockaddr_nl groups = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE};
+    struct sockaddr address = {0};
+    _Static_assert(sizeof groups <= sizeof address, "struct sockaddr_nl has 12 bytes");
+    memcpy(&address, &groups, sizeof groups);
+    int fd SCOPED_FD = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0 || bind(fd, &address, sizeof groups) != 0)
+        return error_set(err, -errno, "cannot listen to address changes: %s", strerror(errno));
+    *ret_fd = fd_take(&fd);
+    return 0;
+}
+#else
+int own_addresses_listen(int *ret_fd, struct error *err)
+{
+    (void)ret_fd;
+    return error_set(err, -ENOTSUP, "this system does not tell of address changes");
+}
+#endif
+
+void own_addresses_drain(int fd)
+{
+    char bytes[4096];
+    errno = 0;
+    while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0 || errno == ENOBUFS)
+        errno = 0;
+}

@@ -19,4 +19,15 @@
  */
 int own_addresses_read(uint32_t *ret_ips, size_t capacity, size_t *ret_count, struct error *err);
 
+/**
+ * own_addresses_listen() - A descriptor that is readable after addresses or routes may have changed
+ * @ret_fd: non-blocking; owned by the caller; to be emptied by own_addresses_drain() before a look
+ * Return:  0; -ENOTSUP where the system does not tell; or what it said
+ * Thread:  any
+ */
+int own_addresses_listen(int *ret_fd, struct error *err);
+
+/** own_addresses_drain() - Take what waits in a socket and forget it. Thread: the descriptor's owner */
+void own_addresses_drain(int fd);
+
 #endif

@@ -157,7 +157,7 @@ static void clear_finished(struct vmm *vmm)
 
 static int wait_ms(const struct vmm *vmm, uint64_t now_ms)
 {
-    uint64_t next_ms = UINT64_MAX;
+    uint64_t next_ms = own_keeper_next_ms(vmm);
     for (size_t at = 0; at < vmm->served_count; at++) {
         const struct machine *machine = vmm->served[at];
         uint64_t timer_ms = news_report_waits(machine) ? now_ms : lifecycle_next_ms(machine);
@@ -194,8 +194,9 @@ static int fd_at(const struct machine *machine, enum poll_place place)
 
 static void await_news(struct vmm *vmm)
 {
-    nfds_t count = 1;
+    nfds_t count = SUPERVISOR_POLLS_OWN;
     vmm->polls[0] = (struct pollfd){.fd = vmm->wake_read_fd, .events = POLLIN};
+    vmm->polls[1] = (struct pollfd){.fd = vmm->own_keeper.fd, .events = POLLIN};
     for (size_t at = 0; at < vmm->served_count; at++) {
         vmm->polled[at] = 0;
         for (unsigned place = 0; place < SUPERVISOR_POLLS_PER_MACHINE; place++) {
@@ -235,7 +236,8 @@ static void take_news(struct vmm *vmm)
     while (vmm->polls[0].revents != 0 && recv(vmm->wake_read_fd, wakes, sizeof wakes, MSG_DONTWAIT) > 0)
         ;
     news_sweep(vmm);
-    const struct pollfd *next = vmm->polls + 1;
+    own_keeper_look(vmm, vmm->polls[1].revents != 0, clock_monotonic_ms());
+    const struct pollfd *next = vmm->polls + SUPERVISOR_POLLS_OWN;
     for (size_t at = 0; at < vmm->served_count; at++) {
         unsigned ready = 0;
         for (unsigned place = 0; place < SUPERVISOR_POLLS_PER_MACHINE; place++)
@@ -294,6 +296,7 @@ static void stop_preparer(struct vmm *vmm)
 
 static void done(struct vmm *vmm)
 {
+    own_keeper_close(&vmm->own_keeper);
     fd_close(&vmm->wake_read_fd);
     fd_close(&vmm->wake_write_fd);
     pthread_cond_destroy(&vmm->work);
@@ -305,6 +308,7 @@ int supervisor_start(struct vmm *vmm, struct error *err)
     int rc = attachment_pair(SOCK_STREAM, &vmm->wake_read_fd, &vmm->wake_write_fd, err);
     if (rc != 0)
         return rc;
+    own_keeper_open(&vmm->own_keeper);
     REQUIRE(pthread_mutex_init(&vmm->lock, NULL) == 0 && pthread_cond_init(&vmm->work, NULL) == 0);
     rc = start_thread(&vmm->preparer, run_preparer, vmm, err);
     if (rc != 0) {

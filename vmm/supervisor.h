@@ -14,10 +14,12 @@
 #include "vmm/direct_keeper.h"
 #include "vmm/image.h"
 #include "vmm/machine.h"
+#include "vmm/own_keeper.h"
 #include "vmm/vmm.h"
 
 enum supervisor_limits {
     SUPERVISOR_POLLS_PER_MACHINE = 6, /* at most; only descriptors that are there are polled */
+    SUPERVISOR_POLLS_OWN = 2,         /* the wake-up, and changes of the provider's own addresses */
 };
 
 /**
@@ -58,6 +60,7 @@ struct vmm {
 
     struct image_cache cache; /* the preparer's */
     struct direct_keeper *keeper;
+    struct own_keeper own_keeper; /* of sampled machines' */
     struct machine **served;
     size_t served_count;
     uint8_t *polled;

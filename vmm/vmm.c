@@ -138,7 +138,7 @@ static struct vmm *allocate(size_t machines_max)
     vmm->machines = calloc(machines_max, sizeof(struct machine *));
     vmm->served = calloc(machines_max, sizeof(struct machine *));
     vmm->polled = calloc(machines_max, sizeof *vmm->polled);
-    vmm->polls = calloc(1 + machines_max * SUPERVISOR_POLLS_PER_MACHINE, sizeof *vmm->polls);
+    vmm->polls = calloc(SUPERVISOR_POLLS_OWN + machines_max * SUPERVISOR_POLLS_PER_MACHINE, sizeof *vmm->polls);
     if (vmm->machines != NULL && vmm->served != NULL && vmm->polled != NULL && vmm->polls != NULL)
         return vmm;
     release(vmm);

@@ -62,7 +62,7 @@ static void begin(struct world *world, struct store_fixture *fixture)
     assert_int_equal(fclose(file), 0);
     probed = 0;
     assert_int_equal(lease_service_init(&world->service, fixture->store, NULL, &capacity, NULL), 0);
-    direct_check_init(&world->direct, probe);
+    direct_check_init(&world->direct, probe, DIRECT_CHECK_AGAIN_MS);
     world->api = (struct api){
         .config = &world->config, .store = fixture->store, .service = &world->service, .direct = &world->direct};
 }
@@ -171,6 +171,7 @@ static void a_direct_lease_is_refused_with_what_is_missing_and_nothing_stands_in
     struct world world;
     struct response response;
     begin(&world, *state);
+    assert_int_equal(direct_check_begin(&world.direct, NULL), 0);
     for (int i = 0; i < 3; i++) {
         create(&world, "direct", &response);
         assert_int_equal(response.status, 409);
@@ -183,7 +184,7 @@ static void a_direct_lease_is_refused_with_what_is_missing_and_nothing_stands_in
     end(&world);
 }
 
-static void only_a_good_direct_request_is_worth_a_look_at_the_machine(void **state)
+static void no_request_has_the_machine_looked_at(void **state)
 {
     struct world world;
     struct response response;
@@ -195,6 +196,11 @@ static void only_a_good_direct_request_is_worth_a_look_at_the_machine(void **sta
     create(&world, "direct", &response);
     assert_int_equal(response.status, 422);
     assert_string_equal(slug_of(&response), "mode-not-allowed");
+    response_done(&response);
+    world.config.network.allow_mode_override = true;
+    create(&world, "direct", &response); /* the check was not begun: there is no finding to wait for */
+    assert_int_equal(response.status, 409);
+    assert_string_equal(slug_of(&response), "direct-unavailable");
     response_done(&response);
     assert_int_equal(probed, 0);
     end(&world);
@@ -251,7 +257,7 @@ int main(void)
         STORED(evidence_is_a_capture_named_after_its_violation),
         STORED(evidence_that_is_not_there_is_told_from_what_is_gone),
         STORED(a_direct_lease_is_refused_with_what_is_missing_and_nothing_stands_in),
-        STORED(only_a_good_direct_request_is_worth_a_look_at_the_machine),
+        STORED(no_request_has_the_machine_looked_at),
         STORED(a_direct_lease_has_no_counters),
         STORED(the_node_lists_the_modes_that_a_lease_may_ask),
     };

@@ -1,8 +1,10 @@
 /* The modes, limits and budgets of a running NAT, over its sockets. */
 #include "tests/cmocka.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/scope.h"
@@ -79,6 +81,36 @@ static void a_violation_that_was_told_before_is_told_again_when_it_terminates(vo
     assert_true(report.violation.terminated);
     assert_int_equal(report.violation.count, 2);
     assert_true(report.violation.last_ms + 1 >= before);
+    lab_stop(&lab);
+}
+
+static void own_addresses_may_change_while_it_runs(void **state)
+{
+    (void)state;
+    struct nat_policy policy = policy_of(NAT_MODE_SAMPLED);
+    policy.sampling_ppm = NAT_SAMPLING_PPM_MIN;
+    policy.terminate = false;
+    struct lab lab = open_with(&policy);
+    struct frame frame = frame_udp(test_guest, elsewhere, 8);
+    uint32_t many[NAT_OWN_MAX + 1] = {0};
+    struct nat_stats stats = {0};
+    assert_int_equal(nat_replace_own(lab.nat, many, NAT_OWN_MAX + 1, NULL), -E2BIG);
+    assert_int_equal(nat_replace_own(lab.nat, &elsewhere.ip, 1, NULL), 0);
+    for (int tries = 0; tries < 2000 && stats.frames[NAT_REASON_NEVER] == 0; tries++) {
+        lab_guest_sends(&lab, &frame);
+        usleep(1000);
+        nat_read_stats(lab.nat, &stats);
+    }
+    assert_true(stats.frames[NAT_REASON_NEVER] > 0);
+    assert_int_equal(stats.policy_generation, policy.generation);
+    assert_int_equal(nat_replace_own(lab.nat, NULL, 0, NULL), 0);
+    uint64_t unchecked = stats.frames[NAT_REASON_UNCHECKED];
+    for (int tries = 0; tries < 2000 && stats.frames[NAT_REASON_UNCHECKED] == unchecked; tries++) {
+        lab_guest_sends(&lab, &frame);
+        usleep(1000);
+        nat_read_stats(lab.nat, &stats);
+    }
+    assert_true(stats.frames[NAT_REASON_UNCHECKED] > unchecked);
     lab_stop(&lab);
 }
 
@@ -247,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_terminating_violation_shuts_the_gate_within_its_batch),
         cmocka_unit_test(a_violation_that_was_told_before_is_told_again_when_it_terminates),
+        cmocka_unit_test(own_addresses_may_change_while_it_runs),
         cmocka_unit_test(unsampled_udp_goes_out_and_nothing_comes_back),
         cmocka_unit_test(the_providers_own_addresses_are_never_reached),
         cmocka_unit_test(sampling_draws_about_its_share_and_differs_between_vms),
