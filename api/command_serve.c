@@ -67,6 +67,8 @@ static int open_store(struct daemon *daemon, struct error *err)
     if (result < 0)
         return result;
     daemon->service.expiring_lead_s = daemon->config->lease.expiring_lead_s;
+    daemon->service.resolver_count = daemon->config->network.resolver_count;
+    memcpy(daemon->service.resolvers, daemon->config->network.resolvers, sizeof daemon->service.resolvers);
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     observer_init(&daemon->observer, route_table, &daemon->log);

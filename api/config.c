@@ -64,10 +64,26 @@ static void take_path(const struct decode_node *object, const char *key, bool ba
 
 /* ---- sections -------------------------------------------------------------------------------------------------- */
 
+static void take_resolvers(const struct decode_node *network, struct config *config)
+{
+    struct decode_node list = decode_member(network, "resolvers");
+    size_t count;
+    if (!decode_present(&list) || !decode_array(&list, 1, VMM_RESOLVERS_MAX, &count))
+        return;
+    config->network.resolver_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct decode_node node = decode_element(&list, i);
+        const char *text = decode_string(&node, 1, NAT_IP_TEXT_BYTES - 1);
+        uint32_t *ip = &config->network.resolvers[i];
+        if (text != NULL && (!nat_ip_parse(text, ip) || nat_ip_is_never(*ip) != NULL))
+            decode_fault(&node, NULL, "must be the IPv4 address of a resolver that a guest can reach");
+    }
+}
+
 static void take_network(const struct decode_node *root, struct config *config)
 {
     static const char *const keys[] = {
-        "mode", "samplingRate", "allowModeOverride", "allowPrivateEndpoints", "allowOnlineInstall", NULL};
+        "mode", "samplingRate", "allowModeOverride", "allowPrivateEndpoints", "allowOnlineInstall", "resolvers", NULL};
     struct decode_node network = decode_member(root, "network");
     if (!decode_present(&network) || !decode_object(&network, keys))
         return;
@@ -81,6 +97,7 @@ static void take_network(const struct decode_node *root, struct config *config)
     take_boolean(&network, "allowModeOverride", &config->network.allow_mode_override);
     take_boolean(&network, "allowPrivateEndpoints", &config->network.allow_private_endpoints);
     take_boolean(&network, "allowOnlineInstall", &config->network.allow_online_install);
+    take_resolvers(&network, config);
 }
 
 static void take_tunnel(const struct decode_node *root, struct config *config)

@@ -9,6 +9,7 @@
 #include "api/mode.h"
 #include "base/error.h"
 #include "store/store.h"
+#include "vmm/vmm.h"
 
 enum config_limits {
     CONFIG_PATH_BYTES = 256,  /* leaves room for a lease's id and a file name in VMM_PATH_BYTES */
@@ -24,6 +25,8 @@ struct config {
         bool allow_mode_override;
         bool allow_private_endpoints;
         bool allow_online_install;
+        size_t resolver_count; /* for guests that install online */
+        uint32_t resolvers[VMM_RESOLVERS_MAX];
     } network;
     struct {
         uint32_t timeout_s; /* for a lease's tunnel to come up; 0: no limit */

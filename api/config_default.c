@@ -70,6 +70,9 @@ void config_default_values(struct config *config)
 {
     config->network.mode = MODE_FILTERED;
     config->network.sampling_rate = 0.01;
+    config->network.resolver_count = 2;
+    config->network.resolvers[0] = UINT32_C(0x09090909); /* Quad9, a foundation under Swiss law */
+    config->network.resolvers[1] = UINT32_C(0x01010101); /* Cloudflare, should the first not answer */
     config->tunnel.timeout_s = TUNNEL_TIMEOUT_S;
     config->lease.expiring_lead_s = LEASE_EXPIRING_LEAD_S;
     config->listen.tcp_enabled = true;

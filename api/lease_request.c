@@ -152,11 +152,14 @@ static void take_image(const struct decode_node *root, const struct lease_offer 
     struct vmm_image image;
     struct error err = {0};
     int loaded = vmm_image_load(offer->image_dir, name, &image, &err);
+    int measured = loaded < 0 ? 0 : vmm_image_disk_mib(offer->image_dir, &image, &request->image_disk_mib, &err);
     if (loaded == -ENOENT)
         decode_fault(&node, "image-not-found",
                      "there is no image of this name; `make image` or deploy/guest/build-micro.sh builds one");
     else if (loaded < 0)
         decode_fault(&node, "image-manifest-invalid", "has no valid manifest: %s", err.message);
+    else if (measured < 0)
+        decode_fault(&node, "image-manifest-invalid", "has no usable disk: %s", err.message);
     else
         *ret_min_memory_mib = image.min_memory_mib;
     snprintf(request->image, sizeof request->image, "%s", name);

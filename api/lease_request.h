@@ -37,6 +37,7 @@ struct lease_request {
     bool external; /* attachment "external": somebody else runs the VM; image and ssh_* are empty */
     char image[VMM_NAME_BYTES];
     struct store_resources resources;
+    uint64_t image_disk_mib; /* what an overlay of the image's own disk may grow to; 0 without one */
     struct network_request network;
     struct vmm_tunnel tunnel; /* without the VM's own keys */
     char ssh_user[VMM_USER_BYTES];

@@ -88,6 +88,8 @@ static void fill_spec(const struct lease_service *service, struct vmm_spec *spec
         .tunnel = request->tunnel,
         .ssh_key_count = request->ssh_key_count,
     };
+    spec->resolver_count = service->resolver_count;
+    memcpy(spec->resolvers, service->resolvers, sizeof spec->resolvers);
     if (!spec->direct) {
         spec->policy = policy_of(&request->network);
         spec->tunnel_timeout_ms = service->tunnel_timeout_ms;
@@ -133,6 +135,8 @@ static void fill_row(const struct lease_service *service, struct store_lease *ro
         .state = LEASE_PENDING,
         .generation = 1,
         .resources = request->resources,
+        .overhead_memory_mib = spec->external ? 0 : VMM_OVERHEAD_MIB,
+        .overhead_disk_mib = request->image_disk_mib,
         .heartbeat_timeout_s = request->heartbeat_timeout_s,
         .policy_desired = spec->policy.generation, /* 0 in direct mode: there is nothing to enforce */
         .sampling_ppm = request->network.sampling_ppm,

@@ -21,6 +21,7 @@ struct journal;
  * @journal: writes what machines do; NULL before journal_start(). Not owned
  * @starting: held while a lease has a row and its machine is not asked for yet, so that nobody takes it for a lost one
  * @tunnel_timeout_ms: for a tunnel to come up, 0 without end; the owner sets both after lease_service_init()
+ * @resolvers: of guests that install online; set by the owner as well
  * @tunnel_lost_ms:    of a consumer's silence, 0 without end
  * @expiring_lead_s:   of the warning before a lease's end; as the two before
  * @watch:             waits for the leases' time limits; NULL after a failed lease_service_init()
@@ -38,6 +39,8 @@ struct lease_service {
     pthread_mutex_t starting;
     uint32_t tunnel_timeout_ms;
     uint32_t tunnel_lost_ms;
+    size_t resolver_count;
+    uint32_t resolvers[VMM_RESOLVERS_MAX];
     uint32_t expiring_lead_s;
     struct lease_watch *watch;
     char boot_id[ID_TEXT_BYTES];

@@ -189,7 +189,8 @@ int capacity_sum(struct store_connection *connection, struct store_resources *re
 {
     struct query query SCOPED_QUERY = {0};
     static const char sql[] =
-        "SELECT count(*), coalesce(sum(vcpus), 0), coalesce(sum(memory_mib), 0), coalesce(sum(disk_mib), 0)"
+        "SELECT count(*), coalesce(sum(vcpus), 0), coalesce(sum(memory_mib + overhead_memory_mib), 0),"
+        " coalesce(sum(disk_mib + overhead_disk_mib), 0)"
         " FROM leases WHERE state <> 'terminated'";
     if (query_open(&query, connection, sql, err) < 0)
         return query.code;

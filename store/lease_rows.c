@@ -8,32 +8,49 @@
 
 static const char short_slug[] = "insufficient-capacity";
 
-static int compare(const char *name, const char *field, uint64_t asked, uint64_t used, uint64_t total,
-                   struct error *err)
+/* struct want - How much of one thing a lease takes: what was asked for, and what that needs beyond it. */
+struct want {
+    const char *name;
+    const char *field;
+    uint64_t asked;
+    uint64_t overhead;
+    const char *what_for;
+};
+
+static int compare(const struct want *want, uint64_t used, uint64_t total, struct error *err)
 {
     uint64_t free = total > used ? total - used : 0; /* the total may have been lowered since */
-    if (asked <= free)
+    if (want->asked <= free && want->overhead <= free - want->asked)
         return 0;
-    error_set(err, -ENOSPC, "%s: %llu asked, %llu free of %llu", name, (unsigned long long)asked,
+    char beyond[64] = "";
+    if (want->overhead > 0)
+        snprintf(beyond, sizeof beyond, " and %llu for %s", (unsigned long long)want->overhead, want->what_for);
+    error_set(err, -ENOSPC, "%s: %llu asked%s, %llu free of %llu", want->name, (unsigned long long)want->asked, beyond,
               (unsigned long long)free, (unsigned long long)total);
-    error_tag(err, short_slug, field);
+    error_tag(err, short_slug, want->field);
     return -ENOSPC;
 }
 
-static int check_capacity(struct store *store, const struct store_resources *asked,
-                          const struct store_resources *capacity, struct error *err)
+static int check_capacity(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                          struct error *err)
 {
+    const struct store_resources *asked = &lease->resources;
+    const struct want leases = {"leases", "", asked->leases, 0, ""};
+    const struct want vcpus = {"vcpus", "/resources/vcpus", asked->vcpus, 0, ""};
+    const struct want memory = {"memory_mib", "/resources/memory_mib", asked->memory_mib, lease->overhead_memory_mib,
+                                "the hypervisor"};
+    const struct want disk = {"disk_mib", "/resources/disk_mib", asked->disk_mib, lease->overhead_disk_mib,
+                              "changes of the image's own disk"};
     struct store_resources used = {0};
     int result = capacity_sum(&store->writer, &used, err);
     if (result == 0)
-        result = compare("leases", "", asked->leases, used.leases, capacity->leases, err);
+        result = compare(&leases, used.leases, capacity->leases, err);
     if (result == 0)
-        result = compare("vcpus", "/resources/vcpus", asked->vcpus, used.vcpus, capacity->vcpus, err);
+        result = compare(&vcpus, used.vcpus, capacity->vcpus, err);
     if (result == 0)
-        result = compare("memory_mib", "/resources/memory_mib", asked->memory_mib, used.memory_mib,
-                         capacity->memory_mib, err);
+        result = compare(&memory, used.memory_mib, capacity->memory_mib, err);
     if (result == 0)
-        result = compare("disk_mib", "/resources/disk_mib", asked->disk_mib, used.disk_mib, capacity->disk_mib, err);
+        result = compare(&disk, used.disk_mib, capacity->disk_mib, err);
     return result;
 }
 
@@ -60,9 +77,10 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
         " guest_mac, guest_ip, ssh_user, labels, accelerator, ttl_s, created_ms, started_ms, expires_ms,"
         " policy_desired, policy_observed, pid, pid_start_ticks, boot_id, sampling_ppm, boot_isolation, on_violation,"
         " require_wireguard, egress_bits_per_s, ingress_bits_per_s, egress_packets_per_s, ingress_packets_per_s,"
-        " heartbeat_timeout_s, deadline_ms, deadline_boot_id, attachment, socket_path)"
+        " heartbeat_timeout_s, deadline_ms, deadline_boot_id, attachment, socket_path,"
+        " overhead_memory_mib, overhead_disk_mib)"
         " VALUES (?1, 'pending', ?2, " IMAGE ", ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
-        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)";
+        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     QUERY_BIND_FIELD(&query, lease->id.text);
@@ -88,6 +106,8 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
     QUERY_BIND_FIELD(&query, lease->deadline_boot_id);
     QUERY_BIND_FIELD(&query, lease->attachment);
     QUERY_BIND_FIELD(&query, lease->socket_path);
+    query_bind_u64(&query, lease->overhead_memory_mib);
+    query_bind_u64(&query, lease->overhead_disk_mib);
     int result = query_run(&query);
     if (result == -EEXIST)
         error_tag(err, "lease-exists", "");
@@ -113,7 +133,7 @@ static int reserve(struct store *store, const struct store_lease *lease, const s
                                   " FROM leases l JOIN peers p ON p.lease_id = l.id WHERE l.id = ?1";
     int result = peer_check_free(store, lease, err);
     if (result == 0)
-        result = check_capacity(store, &lease->resources, capacity, err);
+        result = check_capacity(store, lease, capacity, err);
     if (result == 0)
         result = insert(store, lease, err);
     if (result == 0)

@@ -69,6 +69,8 @@ struct store_lease {
     char image[STORE_NAME_BYTES];            /* "": external, which has none */
     char image_digest[STORE_DIGEST_BYTES];   /* "" until verified; SHA-256 of the manifest */
     struct store_resources resources;        /* leases is 1 */
+    uint64_t overhead_memory_mib; /* what the machine needs beyond them, counted in the capacity; not read back */
+    uint64_t overhead_disk_mib;
     char mode[STORE_WORD_BYTES];
     char guest_mac[STORE_MAC_BYTES];
     char guest_ip[STORE_ADDRESS_BYTES];

@@ -310,6 +310,24 @@ static int open_files(int folder, const struct vmm_image *image, struct image_ca
     return rc;
 }
 
+int vmm_image_disk_mib(const char *image_dir, const struct vmm_image *image, uint64_t *ret_mib, struct error *err)
+{
+    int folder SCOPED_FD = -1;
+    struct stat found;
+    uint64_t bytes = 0;
+    int rc = image->disk_file[0] == '\0' ? 0 : open_folder(image_dir, image->name, &folder, err);
+    if (rc != 0)
+        return rc;
+    int fd SCOPED_FD = folder < 0 ? -1 : open_regular(folder, image->disk_file, &found);
+    if (folder >= 0 && fd < 0)
+        return missing(image->disk_file, open_failure(fd), err);
+    if (folder >= 0)
+        rc = overlay_measure_base(fd, image->disk_file, image->disk_format, &bytes, err);
+    if (rc == 0)
+        *ret_mib = (bytes + 1048575) / 1048576;
+    return rc;
+}
+
 int vmm_image_verify(const char *image_dir, const struct vmm_image *image, struct error *err)
 {
     int folder SCOPED_FD = -1;

@@ -213,9 +213,22 @@ static json_t *meta_data(const struct vmm_spec *spec)
                      json_sprintf("vm-%.*s", HOST_NAME_ID_BYTES, spec->id.text), "dsmode", "local");
 }
 
-/* For the time of an installation: a default route, which the tunnel's outranks later, and public resolvers (Quad9's and
- * Cloudflare's), because the provider's own may listen where a guest does not get. */
-static json_t *open_to_the_internet(json_t *eth0, const char *gateway)
+static json_t *resolvers(const struct vmm_spec *spec)
+{
+    json_t *list = json_array();
+    for (size_t at = 0; at < spec->resolver_count; at++) {
+        char text[NAT_IP_TEXT_BYTES];
+        if (json_array_append_new(list, json_string(nat_ip_format(spec->resolvers[at], text))) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return json_pack("{s:o}", "addresses", list);
+}
+
+/* For the time of an installation: a default route, which the tunnel's outranks later, and the resolvers that the provider
+ * has chosen; its own may listen where a guest does not get. */
+static json_t *open_to_the_internet(json_t *eth0, const char *gateway, const struct vmm_spec *spec)
 {
     json_t *route = json_pack("{s:s, s:s, s:i}", "to", "0.0.0.0/0", "via", gateway, "metric", INSTALL_METRIC);
     if (eth0 == NULL || json_array_append_new(json_object_get(eth0, "routes"), route) != 0) {
@@ -224,8 +237,7 @@ static json_t *open_to_the_internet(json_t *eth0, const char *gateway)
         json_decref(eth0);
         return NULL;
     }
-    json_t *resolvers = json_pack("{s:[s, s]}", "addresses", "9.9.9.9", "1.1.1.1");
-    return with(eth0, "nameservers", resolvers);
+    return with(eth0, "nameservers", resolvers(spec));
 }
 
 static json_t *network_config(const struct vmm_spec *spec)
@@ -243,7 +255,7 @@ static json_t *network_config(const struct vmm_spec *spec)
         json_pack("{s:{s:s}, s:s, s:b, s:i, s:[o], s:[o]}", "match", "macaddress", mac, "set-name", "eth0", "dhcp4", 0,
                   "mtu", LINK_MTU, "addresses", json_sprintf("%s/%d", guest, VMM_LINK_PREFIX), "routes", route);
     if (spec->boot_isolation == VMM_BOOT_ONLINE_INSTALL)
-        eth0 = open_to_the_internet(eth0, gateway);
+        eth0 = open_to_the_internet(eth0, gateway, spec);
     return json_pack("{s:i, s:{s:o}}", "version", 2, "ethernets", "eth0", eth0);
 }
 
@@ -369,6 +381,8 @@ int seed_write(int directory_fd, const char *name, const struct vmm_spec *spec, 
                int *ret_fd, struct error *err)
 {
     struct seed seed = {0};
+    if (spec->boot_isolation == VMM_BOOT_ONLINE_INSTALL && spec->resolver_count == 0)
+        return refuse(err, "resolvers", "are needed for an online installation");
     if ((spec->boot_isolation == VMM_BOOT_OFFLINE_PACKAGES) != (packages != NULL))
         return refuse(err, "boot_isolation", "and packages do not go together");
     int rc = seed_documents(spec, &seed, err);

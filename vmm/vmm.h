@@ -15,6 +15,8 @@
 enum vmm_limits {
     VMM_MACHINES_MAX = 4096,      /* a thread each; all their descriptors are polled in one list */
     VMM_MACHINE_DESCRIPTORS = 12, /* that one machine may have open while it runs, beside the sockets of its flows */
+    VMM_RESOLVERS_MAX = 3,        /* as resolv.conf(5) */
+    VMM_OVERHEAD_MIB = 128, /* of a hypervisor beyond its guest's memory: translated code 64, the rest 42 as measured */
     VMM_KEY_BYTES = 32,
     VMM_KEY_TEXT_BYTES = 45, /* base64 and the NUL */
     VMM_NAME_BYTES = 65,     /* image name */
@@ -64,6 +66,8 @@ struct vmm_spec {
     bool external;     /* somebody else runs the VM: a NAT with a socket, and nothing of the parts above or below */
     struct nat_policy policy; /* mode, sampling, limits; vmm fills in allowlist and own addresses */
     enum vmm_boot_isolation boot_isolation;
+    size_t resolver_count; /* online_install: who answers the guest's DNS while it installs; at least one then */
+    uint32_t resolvers[VMM_RESOLVERS_MAX];
     uint32_t tunnel_timeout_ms; /* ends a machine whose tunnel never comes up; 0: never. NAT modes only */
     uint32_t tunnel_lost_ms;    /* ends one whose consumer was silent so long once the tunnel was up; 0: never */
     struct nat_mac guest_mac;
@@ -336,6 +340,14 @@ bool vmm_image_name_valid(const char *name);
  * Thread: any
  */
 int vmm_image_load(const char *image_dir, const char *name, struct vmm_image *ret_image, struct error *err);
+
+/**
+ * vmm_image_disk_mib() - How large a disk a guest sees in an image, which its overlay may grow to
+ * @ret_mib: rounded up; 0 for an image without a disk
+ * Return:   0; -ENOENT with slug "image-file-missing"; -EBADMSG with slug "image-disk-invalid", the file in field
+ * Thread:   any
+ */
+int vmm_image_disk_mib(const char *image_dir, const struct vmm_image *image, uint64_t *ret_mib, struct error *err);
 
 /**
  * vmm_image_verify() - Read every file of an image and compare size and SHA-256

@@ -430,9 +430,33 @@ static void an_ended_lease_never_changes(void **state)
 
 #define WITH_STORE(name) cmocka_unit_test_setup_teardown(name, store_fixture_setup, store_fixture_teardown)
 
+static void what_a_machine_needs_beyond_its_guest_counts_as_well(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct store_lease lease = fixture_lease(1);
+    struct store_resources capacity = fixture_capacity(1);
+    struct store_resources used;
+    struct error err = {0};
+    lease.overhead_memory_mib = 128;
+    lease.overhead_disk_mib = 500;
+    assert_int_equal(store_lease_reserve(fixture->store, &lease, &capacity, &err), -ENOSPC);
+    assert_string_equal(err.message, "memory_mib: 2048 asked and 128 for the hypervisor, 2048 free of 2048");
+    assert_string_equal(err.field, "/resources/memory_mib");
+    capacity.memory_mib += 128;
+    assert_int_equal(store_lease_reserve(fixture->store, &lease, &capacity, &err), -ENOSPC);
+    assert_string_equal(err.message,
+                        "disk_mib: 4096 asked and 500 for changes of the image's own disk, 4096 free of 4096");
+    capacity.disk_mib += 500;
+    assert_works(store_lease_reserve(fixture->store, &lease, &capacity, &err), err);
+    assert_works(store_capacity_used(fixture->store, &used, &err), err);
+    assert_int_equal(used.memory_mib, 2048 + 128);
+    assert_int_equal(used.disk_mib, 4096 + 500);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        WITH_STORE(what_a_machine_needs_beyond_its_guest_counts_as_well),
         WITH_STORE(a_reserved_lease_reads_back_as_it_was_given),
         WITH_STORE(a_reservation_tells_an_event_with_image_mode_and_endpoint),
         WITH_STORE(fields_filled_to_their_last_byte_are_kept_whole),

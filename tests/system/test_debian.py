@@ -79,7 +79,8 @@ class DebianCase(DaemonCase):
         name, source = cls.__name__.lower(), pathlib.Path(IMAGES[cls.image])
         folder = cls.lab.folder / name
         qemu, cls.capture_file = folder / "qemu-system-capturing", folder / "runtime.pcap"
-        settings = {"hypervisor": {"qemu": str(qemu), "powerdownMs": 1000 * LIMIT_END}, "tunnel": {"timeoutS": int(LIMIT_BOOT)}}
+        settings = {"hypervisor": {"qemu": str(qemu), "powerdownMs": 1000 * LIMIT_END}, "tunnel": {"timeoutS": int(LIMIT_BOOT)},
+                    "capacity": {"diskMib": 8192}}
         if cls.network.get("boot_isolation") == "offline_packages":
             settings["paths"] = {"packages": str(folder / "packages")}
         cls.daemon = cls.lab.daemon(name, settings, image=False)

@@ -156,7 +156,7 @@ class BadRequests(DaemonCase):
 class Room(DaemonCase):
     """A machine with room for one lease."""
 
-    settings = {"capacity": {"leases": 4, "vcpus": 4, "memoryMib": 200, "diskMib": 1024}}
+    settings = {"capacity": {"leases": 4, "vcpus": 4, "memoryMib": 300, "diskMib": 1024}}
 
     def test_no_room_and_no_second_lease_of_the_same_peer(self):
         lease = self.lease()

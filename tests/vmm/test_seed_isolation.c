@@ -59,6 +59,9 @@ static void an_online_installation_has_its_firewall_last_and_a_way_out_until_the
     (void)state;
     struct vmm_spec *spec SCOPED_FREE = seed_make_spec();
     spec->boot_isolation = VMM_BOOT_ONLINE_INSTALL;
+    spec->resolver_count = 2;
+    spec->resolvers[0] = UINT32_C(0xC6336435); /* 198.51.100.53 */
+    spec->resolvers[1] = UINT32_C(0x09090909);
     spec->direct = true;
     json_t *tree = user_data_of(spec);
     json_t *firewall = prebuilt_firewall();
@@ -80,7 +83,7 @@ static void an_online_installation_has_its_firewall_last_and_a_way_out_until_the
                      "\"mtu\": 1500, \"addresses\": [\"192.168.64.2/24\"],"
                      "\"routes\": [{\"to\": \"203.0.113.7/32\", \"via\": \"192.168.64.1\"},"
                      "{\"to\": \"0.0.0.0/0\", \"via\": \"192.168.64.1\", \"metric\": 1000}],"
-                     "\"nameservers\": {\"addresses\": [\"9.9.9.9\", \"1.1.1.1\"]}}}}");
+                     "\"nameservers\": {\"addresses\": [\"198.51.100.53\", \"9.9.9.9\"]}}}}");
     seed_done(&seed);
 }
 
