@@ -265,7 +265,7 @@ int command_serve(int argc, char **argv)
     }
     struct config config;
     struct error err = {0};
-    if (config_load(&options.overrides, &config, &err) < 0) {
+    if (config_load(&options.overrides, &config, &err) < 0 || config_share_descriptors(&config, &err) < 0) {
         fprintf(stderr, "omertad: %s\n", err.message);
         return COMMAND_USAGE;
     }

@@ -54,7 +54,7 @@ struct config {
     } hypervisor;
     struct store_resources capacity;
     uint32_t flows_max; /* of one lease, as descriptors allow */
-    bool disk_given; /* capacity.disk_mib is the file's, 0 too */
+    bool disk_given;    /* capacity.disk_mib is the file's, 0 too */
 };
 
 /** struct config_overrides - What the command line says; NULL leaves a value as it is. */
@@ -78,6 +78,16 @@ int config_load(const struct config_overrides *overrides, struct config *ret_con
 
 /** config_parse() - Lay the text of a configuration file over @config. Return: 0 or negative, as config_load() */
 int config_parse(const char *text, size_t length, struct config *config, struct error *err);
+
+/**
+ * config_share_descriptors() - Share the descriptors that are left out among the leases that there may be: sets flows_max
+ *
+ * However its guests behave, the daemon then has descriptors for itself.
+ *
+ * Return: 0; -EMFILE when capacity.leases are too many for them
+ * Thread: main, once the limit of descriptors is what it stays
+ */
+int config_share_descriptors(struct config *config, struct error *err);
 
 /**
  * config_prepare_dirs() - Make the data, runtime and image folders with mode 0700

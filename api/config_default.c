@@ -112,27 +112,34 @@ static uint64_t descriptors_for_leases(void)
     return limit.rlim_cur < DESCRIPTORS_OWN ? 0 : limit.rlim_cur - DESCRIPTORS_OWN;
 }
 
-/* However its guests behave, the daemon has descriptors left for itself: what a lease may open is what is there for each. */
-static int share_descriptors(struct config *config, struct error *err)
+enum { DESCRIPTORS_LEAST = VMM_MACHINE_DESCRIPTORS + NAT_FLOWS_MIN }; /* of one lease */
+
+int config_share_descriptors(struct config *config, struct error *err)
 {
-    const uint64_t least = VMM_MACHINE_DESCRIPTORS + NAT_FLOWS_MIN;
     uint64_t descriptors = descriptors_for_leases();
-    uint64_t most = descriptors / least;
-    if (config->capacity.leases == 0)
-        config->capacity.leases = most < LEASES ? (uint32_t)most : LEASES;
-    if (config->capacity.leases == 0 || config->capacity.leases > most)
+    uint64_t most = descriptors / DESCRIPTORS_LEAST;
+    if (config->capacity.leases > most)
         return error_set(err, -EMFILE,
                          "capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for %u leases; each"
                          " takes %u at least, and the daemon itself %d",
-                         (unsigned)most, (unsigned)least, (int)DESCRIPTORS_OWN);
+                         (unsigned)most, (unsigned)DESCRIPTORS_LEAST, (int)DESCRIPTORS_OWN);
     uint64_t flows = descriptors / config->capacity.leases - VMM_MACHINE_DESCRIPTORS;
     config->flows_max = flows < NAT_FLOWS_MAX ? (uint32_t)flows : NAT_FLOWS_MAX;
     return 0;
 }
 
+/* As many as there are descriptors for; one at least, of which the daemon then says that it is too much. */
+static uint32_t default_leases(void)
+{
+    uint64_t most = descriptors_for_leases() / DESCRIPTORS_LEAST;
+    return most < LEASES ? (uint32_t)at_least_one(most) : LEASES;
+}
+
 static void default_capacity(struct config *config)
 {
     struct store_resources *capacity = &config->capacity;
+    if (capacity->leases == 0)
+        capacity->leases = default_leases();
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (capacity->vcpus == 0)
         capacity->vcpus = cpus > SPARE_CPUS ? (uint32_t)(cpus - SPARE_CPUS) : 1;
@@ -155,7 +162,7 @@ int config_default_rest(struct config *config, struct error *err)
     if (result == 0 && config->paths.images[0] == '\0')
         result = join(config->paths.images, config->paths.data, "images", err);
     default_capacity(config);
-    return result == 0 ? share_descriptors(config, err) : result;
+    return result;
 }
 
 /* Make one folder and the missing ones above it. */

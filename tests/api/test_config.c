@@ -174,6 +174,8 @@ static void load_with(const char *text, struct config *ret_config, int expected,
     const struct config_overrides overrides = {.file = path};
     int result = config_load(&overrides, ret_config, err);
     unlink(path);
+    if (result == 0)
+        result = config_share_descriptors(ret_config, err);
     if (result != expected)
         fail_msg("%d: %s", result, err->message);
 }

@@ -52,14 +52,14 @@ class Pressure(LabCase):
         self.assertEqual(0, daemon.stop())
 
     def test_few_descriptors_are_few_leases_and_said_so(self):
-        few = ("prlimit", "--nofile=520:520")
+        few = ("prlimit", "--nofile=352:352")
         daemon = self.lab.daemon("few", {"capacity": {"leases": 3}})
+        self.addCleanup(daemon.stop)
         daemon.start(wait=False, through=few)
         self.assertEqual(2, daemon.wait())
         self.assertIn("capacity.leases: the limit of open descriptors (`ulimit -n`) is enough for 2 leases", daemon.log())
         daemon.configure({"capacity": {"leases": 2}})
-        daemon.start(through=("prlimit", "--nofile=100:520"))  # the soft limit is raised
-        self.addCleanup(daemon.stop)
+        daemon.start(through=("prlimit", "--nofile=100:352"))  # the soft limit is raised
         lease = self.lab.lease(daemon)
         lease.wait_state("running")
         lease.release()
