@@ -17,6 +17,9 @@ int command_doctor(int argc, char **argv);
 /** command_image() - List, show and verify guest images. Thread: main */
 int command_image(int argc, char **argv);
 
+/** command_run() - A lease as a foreground process. Return: as run_exit.h has it. Thread: main */
+int command_run(int argc, char **argv);
+
 /** command_nat() - Run one NAT by itself. Thread: main */
 int command_nat(int argc, char **argv);
 

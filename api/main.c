@@ -20,6 +20,7 @@
 static const char usage[] =
     "usage: omertad [serve] [OPTION...]       run the daemon\n"
     "       omertad doctor [--json]           check this machine and the configuration\n"
+    "       omertad run LEASE.json            lease a VM, and stay until the lease ends\n"
     "       omertad image list|show|verify    look at guest images\n"
     "       omertad nat [OPTION...]           run one NAT by itself\n"
     "       omertad --version\n"
@@ -38,6 +39,7 @@ static const struct {
 } commands[] = {
     {"serve", command_serve},
     {"doctor", command_doctor},
+    {"run", command_run},
     {"image", command_image},
     {"nat", command_nat},
     /* vmm's own, and not in the usage: */

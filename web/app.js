@@ -417,7 +417,7 @@ function settle() {
 
 // Each event means that something is to be read anew; what it says is not used. A service without a stream is polled.
 async function follow(generation) {
-  const response = await ask("/v1/events", { headers: { Accept: "text/event-stream" }, signal: new AbortController().signal });
+  const response = await ask("/v1/events?after=latest", { headers: { Accept: "text/event-stream" }, signal: new AbortController().signal });
   if (!(response.headers.get("Content-Type") || "").startsWith("text/event-stream")) return;
   const reader = response.body.getReader();
   state.streaming = true;

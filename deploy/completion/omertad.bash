@@ -16,20 +16,27 @@ _omertad() {
         --mode) words="filtered conntrack sampled" ;;
         --on-violation) words="drop terminate" ;;
         --framing) words="dgram stream" ;;
-        --fd | --busy-poll-us | --sampling-rate | --allow | --limit-* | --guest-mac | --guest-ip | --gateway-ip | --prefix | --mtu)
+        --fd | --busy-poll-us | --sampling-rate | --allow | --limit-* | --guest-mac | --guest-ip | --gateway-ip | --prefix | --mtu | --busy-poll-us)
             return
             ;;
         *)
             case $command in
                 serve) words="--config --data --runtime --images --listen --allow-root --help" ;;
                 doctor) words="--json --config --data --runtime --images --listen --help" ;;
+                run)
+                    if [[ $current != -* ]]; then
+                        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+                        return
+                    fi
+                    words="--json --config --data --runtime --help"
+                    ;;
                 image) words="list show verify --images --config --data --help" ;;
                 nat) words="--listen --peer --fd --framing --busy-poll-us --mode --sampling-rate --on-violation --allow
                     --require-wireguard --limit-egress-bits --limit-ingress-bits --limit-egress-packets
-                    --limit-ingress-packets --guest-mac --guest-ip --gateway-ip --prefix --mtu --report --help" ;;
+                    --limit-ingress-packets --guest-mac --guest-ip --gateway-ip --prefix --mtu --busy-poll-us --report --help" ;;
                 *) words="" ;;
             esac
-            [[ $COMP_CWORD -eq 1 ]] && words+=" serve doctor image nat --version"
+            [[ $COMP_CWORD -eq 1 ]] && words+=" serve doctor run image nat --version"
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

@@ -277,7 +277,11 @@ class Lab:
         """The lease that an answer to POST speaks of; its consumer lets the VM in. Return: Lease"""
         if answer.status != 202:
             raise AssertionError(f"POST /v1/leases: {answer.status} {answer.body.decode()}")
-        return Lease(self, daemon, consumer, 0, answer.json)
+        return self.adopt_document(daemon, consumer, answer.json)
+
+    def adopt_document(self, daemon, consumer, document):
+        """The lease that a document describes; its consumer lets the VM in. Return: Lease"""
+        return Lease(self, daemon, consumer, 0, document)
 
     def attacks(self, consumer):
         """Everything that a hostile tenant of this consumer tries."""
