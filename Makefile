@@ -130,7 +130,7 @@ contract: ## openapi.yaml before Redocly's rules and a typed client (needs npm's
 	$(Q)$(MAKE) --no-print-directory $(CONTRACT)/client.js
 	$(Q)$(PYTHON) tests/run.py contract
 
--include $(OBJECTS:.o=.d) $(BUILD)/api/main.d $(TEST_BINARIES:=.d) $(TEST_SUPPORT_OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(BUILD)/api/main.d $(TEST_BINARIES:=.d) $(TEST_SUPPORT_OBJECTS:.o=.d) $(BENCH_OBJECTS:.o=.d)
 
 # ---- what people call --------------------------------------------------------------------------------------------
 

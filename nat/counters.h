@@ -33,6 +33,8 @@ struct counters {
     counter violations;
     counter flows_opened;
     counter flows_open;
+    counter kernel_filter;
+    counter kernel_filter_closings;
     counter tunnel;
     counter tunnel_established_ms;
     counter tunnel_last_handshake_ms;

@@ -71,6 +71,12 @@ const char *nat_inbound_name(enum nat_inbound inbound)
     return names[inbound];
 }
 
+const char *nat_kernel_filter_name(enum nat_kernel_filter filter)
+{
+    static const char *const names[NAT_KERNEL_FILTER_COUNT] = {"unsupported", "inactive", "active"};
+    return names[filter];
+}
+
 const char *nat_tunnel_name(enum nat_tunnel tunnel)
 {
     static const char *const names[] = {"waiting", "handshaking", "established", "lost"};

@@ -415,6 +415,8 @@ void nat_read_stats(const struct nat *nat, struct nat_stats *ret_stats)
     ret_stats->violations = counter_get(&counters->violations);
     ret_stats->flows_opened = counter_get(&counters->flows_opened);
     ret_stats->flows_open = (uint32_t)counter_get(&counters->flows_open);
+    ret_stats->kernel_filter = (enum nat_kernel_filter)counter_get(&counters->kernel_filter);
+    ret_stats->kernel_filter_closings = counter_get(&counters->kernel_filter_closings);
     ret_stats->tunnel = (enum nat_tunnel)counter_get(&counters->tunnel);
     ret_stats->tunnel_established_ms = counter_get(&counters->tunnel_established_ms);
     ret_stats->tunnel_last_handshake_ms = counter_get(&counters->tunnel_last_handshake_ms);

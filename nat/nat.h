@@ -43,6 +43,14 @@ enum nat_framing {
     NAT_FRAMING_STREAM,   /* unix stream socket, each frame behind its length in four bytes, most significant first */
 };
 
+/** enum nat_kernel_filter - Whether the kernel itself drops what the policy forbids, before the NAT sees it. */
+enum nat_kernel_filter {
+    NAT_KERNEL_FILTER_UNSUPPORTED, /* a stream, or a system without such filters */
+    NAT_KERNEL_FILTER_INACTIVE,    /* as a rule: every frame is seen */
+    NAT_KERNEL_FILTER_ACTIVE,      /* during a flood of forbidden frames: what it drops is in no counter */
+    NAT_KERNEL_FILTER_COUNT,
+};
+
 /** enum nat_verdict - What happens to one frame. DROP is zero, so that a forgotten verdict drops. */
 enum nat_verdict { NAT_DROP, NAT_ANSWER, NAT_FORWARD, NAT_TERMINATE, NAT_VERDICT_COUNT };
 
@@ -204,6 +212,8 @@ struct nat_stats {
     uint64_t violations; /* aggregates made */
     uint64_t flows_opened;
     uint32_t flows_open;
+    enum nat_kernel_filter kernel_filter;
+    uint64_t kernel_filter_closings; /* floods, or seconds of one flood */
     enum nat_tunnel tunnel;
     uint64_t tunnel_established_ms;    /* monotonic, 0 never */
     uint64_t tunnel_last_handshake_ms; /* monotonic, 0 never */
@@ -381,6 +391,9 @@ const char *nat_inbound_name(enum nat_inbound inbound);
 
 /** nat_tunnel_name() - "waiting", "handshaking", "established", "lost". Thread: any */
 const char *nat_tunnel_name(enum nat_tunnel tunnel);
+
+/** nat_kernel_filter_name() - "unsupported", "inactive", "active". Thread: any */
+const char *nat_kernel_filter_name(enum nat_kernel_filter filter);
 
 /** nat_mode_name() - "filtered", "conntrack", "sampled". Thread: any */
 const char *nat_mode_name(enum nat_mode mode);

@@ -22,6 +22,8 @@ void worker_init(struct worker *worker, const struct nat_config *config, struct 
     uplink_init(&worker->uplink);
     worker->flows.limit = config->flows_max;
     reporter_init(&worker->reporter, config->report_fd);
+    kernel_gate_init(&worker->gate, config->framing);
+    counter_set(&counters->kernel_filter, kernel_gate_state(&worker->gate));
     uint64_t mac = 0;
     for (size_t i = 0; i < sizeof config->link.guest_mac.b; i++)
         mac = mac * 256 + config->link.guest_mac.b[i];
@@ -296,6 +298,7 @@ static bool judge(struct worker *worker, const struct datagram *frame, uint64_t 
         terminate(worker, &frame_seen, now_us, now_ms);
         break;
     case NAT_DROP:
+        worker->dropped++;
         if (verdict.violation)
             note_violation(worker, &frame_seen, &worker->policy, now_us, now_ms);
         break;
@@ -323,6 +326,20 @@ static bool is_passing(int rc)
     return rc == -EAGAIN || rc == -EINTR || rc == -ECONNRESET || rc == -ECONNREFUSED || rc == -ENOBUFS || rc == -ENOMEM;
 }
 
+/* A flood of frames that cannot pass is left to the kernel. */
+static void note_dropped(struct worker *worker, uint64_t now_ms)
+{
+    const uint32_t dropped = worker->dropped;
+    worker->dropped = 0;
+    if (dropped == 0 ||
+        !kernel_gate_note(&worker->gate, worker->frame_io.fd, &worker->policy, &worker->link, dropped, now_ms))
+        return;
+    counter_add(&worker->counters->kernel_filter_closings, 1);
+    counter_set(&worker->counters->kernel_filter, kernel_gate_state(&worker->gate));
+    if (worker->gate.opens_ms < worker->expiry_ms)
+        worker->expiry_ms = worker->gate.opens_ms;
+}
+
 int worker_outbound(struct worker *worker, uint64_t now_us)
 {
     struct frame_batch *batch = &worker->outbound;
@@ -340,6 +357,7 @@ int worker_outbound(struct worker *worker, uint64_t now_us)
             return 0;
         worker->judged++;
     }
+    note_dropped(worker, now_us / 1000);
     (void)flush_run(worker,
                     now_us / 1000); /* the payloads lie in the batch: a held run keeps it from being filled again */
     return 0;
@@ -425,6 +443,9 @@ void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64
     move_flows(worker, moved);
     set_rates(worker, &policy->limits, now_ms);
     closed_flows(worker, flow_retain(&worker->flows, policy));
+    /* Before anybody is told: a frame that the new policy allows must not meet the old one's program. */
+    kernel_gate_apply(&worker->gate, worker->frame_io.fd, policy, &worker->link);
+    counter_set(&worker->counters->kernel_filter, kernel_gate_state(&worker->gate));
     counter_set(&worker->counters->policy_generation, policy->generation);
     reporter_policy(&worker->reporter, policy->generation, now_ms);
 }
@@ -440,6 +461,8 @@ void worker_shut(struct worker *worker)
 {
     worker->policy = (struct nat_policy){0};
     closed_flows(worker, flow_retain(&worker->flows, &worker->policy));
+    kernel_gate_apply(&worker->gate, worker->frame_io.fd, &worker->policy, &worker->link);
+    counter_set(&worker->counters->kernel_filter, kernel_gate_state(&worker->gate));
     counter_set(&worker->counters->policy_generation, 0);
 }
 
@@ -455,9 +478,13 @@ void worker_expire(struct worker *worker, uint64_t now_ms)
     closed_flows(worker, flow_expire(&worker->flows, now_ms));
     if (wireguard_expire(&worker->tunnel, now_ms))
         tell_tunnel(worker, now_ms);
+    if (kernel_gate_expire(&worker->gate, worker->frame_io.fd, now_ms))
+        counter_set(&worker->counters->kernel_filter, kernel_gate_state(&worker->gate));
     uint64_t flow_ms = flow_next_expiry(&worker->flows);
     uint64_t tunnel_ms = wireguard_next_expiry(&worker->tunnel);
     worker->expiry_ms = flow_ms < tunnel_ms ? flow_ms : tunnel_ms;
+    if (worker->gate.opens_ms < worker->expiry_ms)
+        worker->expiry_ms = worker->gate.opens_ms;
 }
 
 uint64_t worker_next_expiry(const struct worker *worker)

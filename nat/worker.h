@@ -28,6 +28,7 @@
 #include "nat/counters.h"
 #include "nat/flow.h"
 #include "nat/frame_io.h"
+#include "nat/kernel_gate.h"
 #include "nat/nat.h"
 #include "nat/reporter.h"
 #include "nat/uplink.h"
@@ -91,6 +92,8 @@ struct worker {
     struct flow_pool flows;
     struct wireguard_observer tunnel;
     struct reporter reporter;
+    struct kernel_gate gate;
+    uint32_t dropped; /* frames of the batch at hand */
     struct counters *counters;
     struct worker_run run;
     struct violation_table violations;
