@@ -206,6 +206,12 @@ json_t *encode_violation(const struct store_violation *violation)
     return merged(merged(json, frame), stop);
 }
 
+json_t *encode_drain(const struct store_drain *drain)
+{
+    return json_pack("{s:b, s:o, s:o}", "draining", (int)drain->draining, "generation", integer(drain->generation),
+                     "changed_at", encode_time(drain->changed_ms));
+}
+
 json_t *encode_event(const struct store_event *event, const char *epoch)
 {
     return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "id",

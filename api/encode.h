@@ -19,6 +19,9 @@ json_t *encode_termination(const struct store_lease *lease);
 /** encode_violation() - A violation. Thread: any */
 json_t *encode_violation(const struct store_violation *violation);
 
+/** encode_drain() - Whether the machine is being drained. Thread: any */
+json_t *encode_drain(const struct store_drain *drain);
+
 /** encode_event() - An event of the log @epoch. Thread: any */
 json_t *encode_event(const struct store_event *event, const char *epoch);
 

@@ -27,6 +27,8 @@ void handle_image_list(void *context, const struct request *request, struct resp
 void handle_image_get(void *context, const struct request *request, struct response *response);
 void handle_image_verify(void *context, const struct request *request, struct response *response);
 
+void handle_drain_get(void *context, const struct request *request, struct response *response);
+void handle_drain_put(void *context, const struct request *request, struct response *response);
 void handle_node(void *context, const struct request *request, struct response *response);
 void handle_metrics(void *context, const struct request *request, struct response *response);
 void handle_healthz(void *context, const struct request *request, struct response *response);

@@ -48,16 +48,17 @@ void handle_node(void *context, const struct request *request, struct response *
     struct error err = {0};
     struct store_resources used;
     struct vmm_accel accel;
-    if (store_capacity_used(api->store, &used, &err) < 0) {
+    struct store_drain drain;
+    if (store_capacity_used(api->store, &used, &err) < 0 || store_drain_get(api->store, &drain, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);
         return;
     }
     lease_service_accel(api->service, &accel);
     response_json(response, 200,
-                  json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o}", "version", OMERTAD_VERSION, "time",
+                  json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o}", "version", OMERTAD_VERSION, "time",
                             encode_time(clock_wall_ms()), "started_at", encode_time(api->started_ms), "accelerator",
                             accelerator(&accel), "capacity", "total", encode_resources(&api->config->capacity), "used",
-                            encode_resources(&used), "network", network(api->config)));
+                            encode_resources(&used), "network", network(api->config), "drain", encode_drain(&drain)));
 }
 
 void handle_healthz(void *context, const struct request *request, struct response *response)
@@ -94,12 +95,15 @@ void handle_readyz(void *context, const struct request *request, struct response
     struct decode_errors reasons = {0};
     struct error err = {0};
     struct vmm_accel accel;
+    struct store_drain drain = {0};
     if (!lease_service_accel(api->service, &accel))
         unready(&reasons, "daemon", "The daemon is ending.");
     else if (!accel.known)
         unready(&reasons, "accelerator", "The accelerator probe still runs.");
     if (store_check(api->store, &err) < 0)
         unready(&reasons, "store", "The store cannot be written.");
+    else if (store_drain_get(api->store, &drain, &err) == 0 && drain.draining)
+        unready(&reasons, "drain", "The machine is being drained and admits no lease.");
     /* Another mode than the configuration's is a matter of the request that asks it. */
     if (api->config->network.mode == MODE_DIRECT && direct_check_result(api->direct, 0, &err) < 0)
         unready(&reasons, "direct", err.message);

@@ -31,7 +31,8 @@ static void send_document(struct response *response, enum problem problem, unsig
 {
     response_json_as(response, status, "application/problem+json", json);
     if (status == 503)
-        response_header(response, "Retry-After", "%d", PROBLEM_RETRY_AFTER_S);
+        response_header(response, "Retry-After", "%d",
+                        problem == PROBLEM_DRAINING ? PROBLEM_DRAINING_RETRY_AFTER_S : PROBLEM_RETRY_AFTER_S);
     if (problem == PROBLEM_UNAUTHORIZED)
         response_header(response, "WWW-Authenticate", "Bearer");
 }
@@ -77,7 +78,7 @@ void problem_respond_error(struct response *response, const struct request *requ
     enum problem problem = PROBLEM_INTERNAL_ERROR;
     bool known = (err->slug != NULL && problem_find(err->slug, &problem)) || problem_of_code(err->code, &problem);
     const struct problem_type *type = problem_type(problem);
-    if (!known || type->status == 503)
+    if (!known || (type->status == 503 && problem != PROBLEM_DRAINING))
         log_line(log, LOG_ERROR, "http.failed", "problem=%s code=%d cause=\"%s\"", type->slug, err->code, err->message);
 
     json_t *json = document(request, problem, type->status,

@@ -58,6 +58,7 @@ enum problem {
     PROBLEM_INTERNAL_ERROR,
     PROBLEM_NOT_READY,
     PROBLEM_SHUTTING_DOWN,
+    PROBLEM_DRAINING,
     PROBLEM_STORE_UNAVAILABLE,
     PROBLEM_VERIFICATION_BUSY,
     PROBLEM_INSUFFICIENT_CAPACITY,
@@ -66,6 +67,7 @@ enum problem {
 
 enum problem_limits {
     PROBLEM_RETRY_AFTER_S = 2, /* for what passes by itself within seconds: probes, a busy store, a verification */
+    PROBLEM_DRAINING_RETRY_AFTER_S = 60, /* an operator decides */
 };
 
 /** struct problem_type - One kind of failure as the API names it. */

@@ -134,6 +134,10 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                            "written, or there is no guest image."},
     [PROBLEM_SHUTTING_DOWN] = {"shutting-down", 503, "The daemon is ending", true,
                                "It ends its machines and takes no further lease."},
+    [PROBLEM_DRAINING] =
+        {"draining", 503, "The machine is being drained", true,
+         "Its operator takes it out of service: leases that are there go on, and no new one is admitted. "
+         "GET /v1/node/drain shows it, PUT /v1/node/drain ends it."},
     [PROBLEM_STORE_UNAVAILABLE] = {"store-unavailable", 503, "The store cannot be used", true,
                                    "The database could not be read or written: a full or read-only disk, or an I/O "
                                    "error. Machines that run stay filtered. The detail says what the system said."},

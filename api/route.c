@@ -32,6 +32,8 @@ const struct route route_table[] = {
     {REQUEST_GET, "/v1/images/{name}", ROUTE_TOKEN, false, NULL, JSON, handle_image_get},
     {REQUEST_POST, "/v1/images/{name}/verifications", ROUTE_TOKEN, false, NULL, JSON, handle_image_verify},
     {REQUEST_GET, "/v1/node", ROUTE_TOKEN, false, NULL, JSON, handle_node},
+    {REQUEST_GET, "/v1/node/drain", ROUTE_TOKEN, false, NULL, JSON, handle_drain_get},
+    {REQUEST_PUT, "/v1/node/drain", ROUTE_TOKEN, true, NULL, JSON, handle_drain_put},
     {REQUEST_GET, "/healthz", ROUTE_OPEN, false, NULL, JSON, handle_healthz},
     {REQUEST_GET, "/readyz", ROUTE_OPEN, false, NULL, JSON, handle_readyz},
     {REQUEST_GET, "/metrics", ROUTE_TOKEN, false, NULL, "text/plain", handle_metrics},

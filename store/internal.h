@@ -168,6 +168,9 @@ int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at
 /** lease_touch() - Raise the generation of a lease of which another table changed; inside a transaction */
 int lease_touch(struct store *store, const char *id, struct error *err);
 
+/** drain_check() - Return: 0, -EAGAIN with slug "draining"; inside a transaction */
+int drain_check(struct store *store, struct error *err);
+
 /** capacity_sum() - What leases that have not ended take in all. Thread: the connection's holder */
 int capacity_sum(struct store_connection *connection, struct store_resources *ret_used, struct error *err);
 

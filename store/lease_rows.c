@@ -131,7 +131,9 @@ static int reserve(struct store *store, const struct store_lease *lease, const s
                                   " SELECT ?2, 'lease.created', l.id, json_object('image', nullif(l.image, '-'), "
                                   "'mode', l.mode, 'endpoint', p.endpoint)"
                                   " FROM leases l JOIN peers p ON p.lease_id = l.id WHERE l.id = ?1";
-    int result = peer_check_free(store, lease, err);
+    int result = drain_check(store, err);
+    if (result == 0)
+        result = peer_check_free(store, lease, err);
     if (result == 0)
         result = check_capacity(store, lease, capacity, err);
     if (result == 0)

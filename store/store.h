@@ -192,7 +192,7 @@ void store_close(struct store *store);
  * @capacity: what the machine gives in all; leases that have not ended are counted against it
  * Return:    0; -ENOSPC with slug "insufficient-capacity", the first thing that is short in the message and its JSON
  *            pointer in the field ("" for leases); -EEXIST with slug "peer-in-use" when a live lease has the same
- *            consumer key and endpoint, or "lease-exists" when the id is taken
+ *            consumer key and endpoint, or "lease-exists" when the id is taken; -EAGAIN with slug "draining"
  * Thread:    any
  */
 int store_lease_reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
@@ -433,6 +433,26 @@ struct store_follow {
  */
 int store_event_follow(struct store *store, const struct store_follow *follow, store_event_each each, void *context,
                        struct store_event_bounds *ret_bounds, struct error *err);
+
+/** struct store_drain - Whether new leases are refused; @changed_ms is 0 when it never changed. */
+struct store_drain {
+    uint64_t generation;
+    bool draining;
+    uint64_t changed_ms;
+};
+
+/** store_drain_get() - Whether the machine is being drained. Return: 0 or negative. Thread: any */
+int store_drain_get(struct store *store, struct store_drain *ret_drain, struct error *err);
+
+/**
+ * store_drain_set() - Begin or end the draining, with `node.drain_changed`; from then on leases are (not) refused
+ * @generation: that the caller decided upon
+ * @ret_drain:  as it is now, after -ESTALE too
+ * Return:      0, also when there is nothing to change; -ESTALE with slug "precondition-failed" for another generation
+ * Thread:      any
+ */
+int store_drain_set(struct store *store, uint64_t generation, bool draining, uint64_t at_ms,
+                    struct store_drain *ret_drain, struct error *err);
 
 /**
  * store_on_event() - Be told when events have been committed
