@@ -63,7 +63,12 @@ $(BUILD)/%.o: %.c VERSION | $(BUILD)/embed/embed.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/embed/embed.h $(BUILD)/embed/embed.c &: base/embed.sh $(EMBEDDED)
+# Changes with the list of names, for a file that was renamed or removed is not newer than anything.
+$(BUILD)/embed/names: FORCE
+	@mkdir -p $(@D)
+	@echo '$(EMBEDDED)' | cmp -s - $@ || echo '$(EMBEDDED)' >$@
+
+$(BUILD)/embed/embed.h $(BUILD)/embed/embed.c &: base/embed.sh $(EMBEDDED) $(BUILD)/embed/names
 	@echo "  EMBED $@"
 	@mkdir -p $(@D)
 	$(Q)sh base/embed.sh $(@D) $(EMBEDDED)
@@ -252,4 +257,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: all unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help
