@@ -6,6 +6,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "api/idempotency.h"
 #include "api/problem.h"
 #include "base/clock.h"
 
@@ -252,9 +253,10 @@ static bool content_is_good(const struct route *route, const struct header_field
         problem_respond(response, request, PROBLEM_UNEXPECTED_BODY, "%s", "");
     else if (route->takes_body && !media_type_is_json(fields->content_type))
         problem_respond(response, request, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json.");
-    else if (fields->idempotency_key != NULL)
-        problem_respond(response, request, PROBLEM_IDEMPOTENCY_NOT_SUPPORTED,
-                        "Send the request without the header Idempotency-Key.");
+    else if (fields->idempotency_key != NULL && !route_takes_key(route))
+        problem_respond(response, request, PROBLEM_IDEMPOTENCY_NOT_SUPPORTED, "%s", "");
+    else if (fields->idempotency_key != NULL && !idempotency_key_valid(fields->idempotency_key))
+        problem_respond(response, request, PROBLEM_IDEMPOTENCY_KEY_INVALID, "%s", "");
     else if (!negotiate(route, fields->accept, &request->wants_stream))
         problem_respond(response, request, PROBLEM_NOT_ACCEPTABLE, "This operation answers with %s.", route->produces);
     else
@@ -315,6 +317,7 @@ struct admitted admission_decide(const struct admission *admission, const char *
     if (!caller_is_good(admission, match.route, fields, request, response) ||
         !query_is_good(match.route, request, response) || !content_is_good(match.route, fields, request, response))
         return (struct admitted){0};
+    request->idempotency_key = fields->idempotency_key;
     request->if_match = fields->if_match;
     request->if_none_match = fields->if_none_match;
     request->last_event_id = fields->last_event_id;

@@ -7,6 +7,7 @@
 #include "api/config.h"
 #include "api/direct_check.h"
 #include "api/event_feed.h"
+#include "api/idempotency.h"
 #include "api/image_verifier.h"
 #include "api/lease_service.h"
 #include "api/observe.h"
@@ -26,6 +27,7 @@ struct api {
     struct lease_service *service;
     struct direct_check *direct;
     struct event_feed *feed;
+    struct idempotency *idempotency;
     const struct observer *observer;
     struct image_verifier *verifier;
     uint64_t started_ms;

@@ -47,6 +47,7 @@ struct daemon {
     struct event_feed *feed;
     struct lease_service service;
     struct journal *journal;
+    struct idempotency idempotency;
     struct direct_check direct;
     struct observer observer;
     struct image_verifier *verifier;
@@ -119,6 +120,7 @@ static int open_http(struct daemon *daemon, struct error *err)
                                .store = daemon->store,
                                .service = &daemon->service,
                                .direct = &daemon->direct,
+                               .idempotency = &daemon->idempotency,
                                .feed = daemon->feed,
                                .observer = &daemon->observer,
                                .verifier = daemon->verifier,
@@ -144,7 +146,9 @@ static int open_all(struct daemon *daemon, struct error *err)
     int result;
     if ((result = config_prepare_dirs(daemon->config, err)) < 0 ||
         (result = token_open(daemon->config->paths.data, &daemon->token, err)) < 0 ||
-        (result = open_store(daemon, err)) < 0 || (result = lease_service_recover(&daemon->service, err)) < 0 ||
+        (result = open_store(daemon, err)) < 0 ||
+        (result = idempotency_open(daemon->config->paths.data, &daemon->idempotency, err)) < 0 ||
+        (result = lease_service_recover(&daemon->service, err)) < 0 ||
         (result = open_machines(daemon, err)) < 0 || (result = open_helpers(daemon, err)) < 0 ||
         (result = open_http(daemon, err)) < 0)
         return result;
@@ -161,6 +165,8 @@ static void close_all(struct daemon *daemon)
             unlink(daemon->socket_path);
         observer_done(&daemon->observer);
         image_verifier_close(daemon->verifier);
+        if (daemon->api.idempotency != NULL)
+            idempotency_done(&daemon->idempotency);
         direct_check_done(&daemon->direct);
         journal_stop(daemon->journal);
         lease_service_done(&daemon->service);

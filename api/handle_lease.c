@@ -32,38 +32,100 @@ static int read_offer(const struct api *api, struct lease_offer *ret_offer, stru
     return own_addresses_list(&ret_offer->own, err);
 }
 
-static void create_from(struct api *api, json_t *tree, const struct request *request, struct response *response)
+static bool dry_run(const struct request *request)
+{
+    const char *text = request_query(request, "dry_run");
+    return text != NULL && strcmp(text, "true") == 0;
+}
+
+/* The first answer once more, byte for byte. */
+static void respond_again(struct response *response, const struct store_answer *answer)
+{
+    char *copy = strdup(answer->body);
+    if (copy == NULL) {
+        response_json(response, 202, NULL);
+        return;
+    }
+    response_take(response, 202, "application/json", copy, strlen(copy), free);
+    etag_header(response, LEASE_FIRST_GENERATION);
+    response_header(response, "Location", "/v1/leases/%s", answer->lease_id.text);
+}
+
+static void create(struct api *api, const struct lease_request *asked, const struct lease_once *once,
+                   const struct request *request, struct response *response)
+{
+    struct error err = {0};
+    struct store_lease lease;
+    bool dry = dry_run(request);
+    int result = dry ? lease_service_try(api->service, asked, &lease, &err)
+                     : lease_service_create(api->service, asked, once, &lease, &err);
+    if (result < 0) {
+        problem_respond_error(response, request, &err, NULL, api->log);
+    } else if (dry) {
+        response_json(response, 200, encode_lease(&lease));
+    } else {
+        lease_respond(response, 202, &lease);
+        response_header(response, "Location", "/v1/leases/%s", lease.id.text);
+    }
+}
+
+static void create_from(struct api *api, json_t *tree, const struct lease_once *once, const struct request *request,
+                        struct response *response)
 {
     struct error err = {0};
     struct lease_offer offer;
     struct decode_errors errors = {0};
     struct lease_request asked;
-    struct store_lease lease;
     if (read_offer(api, &offer, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);
         return;
     }
     lease_request_decode(tree, &offer, &errors, &asked);
-    if (errors.count > 0) {
+    if (errors.count > 0)
         problem_respond_invalid(response, request, &errors);
-    } else if (asked.network.mode == MODE_DIRECT && direct_check_result(api->direct, DIRECT_CHECK_WAIT_MS, &err) < 0) {
+    else if (asked.network.mode == MODE_DIRECT && direct_check_result(api->direct, DIRECT_CHECK_WAIT_MS, &err) < 0)
         problem_respond_error(response, request, &err, NULL, api->log);
-    } else if (lease_service_create(api->service, &asked, &lease, &err) < 0) {
-        problem_respond_error(response, request, &err, NULL, api->log);
-    } else {
-        lease_respond(response, 202, &lease);
-        response_header(response, "Location", "/v1/leases/%s", lease.id.text);
-    }
+    else
+        create(api, &asked, once, request, response);
     lease_request_done(&asked);
+}
+
+/* A request that is done once: what it was answered with, if it was answered; and nobody answers it beside us. */
+static void create_once(struct api *api, json_t *tree, const struct request *request, struct response *response)
+{
+    struct error err = {0};
+    struct lease_once once = {.key = request->idempotency_key};
+    struct store_answer answer;
+    if (idempotency_hash(api->idempotency, tree, once.request_hash, &err) < 0 ||
+        idempotency_claim(api->idempotency, once.key, &err) < 0) {
+        problem_respond_error(response, request, &err, NULL, api->log);
+        return;
+    }
+    int recalled = store_key_recall(api->store, once.key, once.request_hash, clock_wall_ms(), &answer, &err);
+    if (recalled == 0)
+        respond_again(response, &answer);
+    else if (recalled == -ENOENT)
+        create_from(api, tree, &once, request, response);
+    else
+        problem_respond_error(response, request, &err, NULL, api->log);
+    idempotency_release(api->idempotency, once.key);
 }
 
 void handle_lease_create(void *context, const struct request *request, struct response *response)
 {
     struct api *api = context;
     json_t *tree = NULL;
+    const char *dry = request_query(request, "dry_run");
+    if (dry != NULL && strcmp(dry, "true") != 0 && strcmp(dry, "false") != 0) {
+        problem_respond(response, request, PROBLEM_QUERY_INVALID, "dry_run must be \"true\" or \"false\".");
+        return;
+    }
     if (!problem_parse_body(response, request, &tree, api->log))
         return;
-    create_from(api, tree, request, response);
+    if (request->idempotency_key == NULL || dry_run(request)) /* which does nothing that could be done twice */
+        create_from(api, tree, NULL, request, response);
+    else
+        create_once(api, tree, request, response);
     json_decref(tree);
 }
 

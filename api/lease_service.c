@@ -5,15 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/encode.h"
 #include "api/journal.h"
+#include "api/lease_limits.h"
 #include "base/clock.h"
 
 enum {
     FIRST_POLICY = 1, /* generation of a lease's first policy */
     RECOVER_PAGE = 64 /* leases looked at in one go at start */
 };
-
-static void limit_came(void *context, const struct id *id, enum lease_due due);
 
 int lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
                        const struct store_resources *capacity, struct error *err)
@@ -22,7 +22,7 @@ int lease_service_init(struct lease_service *service, struct store *store, const
         .store = store, .log = log, .capacity = *capacity, .expiring_lead_s = LEASE_EXPIRING_LEAD_S};
     vmm_boot_id(service->boot_id);
     REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->starting, NULL) == 0);
-    return lease_watch_open(limit_came, service, &service->watch, err);
+    return lease_watch_open(lease_limits_came, service, &service->watch, err);
 }
 
 void lease_service_done(struct lease_service *service)
@@ -102,38 +102,15 @@ static void fill_spec(const struct lease_service *service, struct vmm_spec *spec
         vmm_key_pair(spec->tunnel.private_key, spec->tunnel.public_key);
 }
 
-/* When a lease ends that has @ttl_s from now on. */
-static struct store_renewal end_in(const struct lease_service *service, uint64_t ttl_s)
-{
-    uint64_t wall_ms = clock_wall_ms();
-    return (struct store_renewal){
-        .at_ms = wall_ms,
-        .ttl_s = ttl_s,
-        .expires_ms = wall_ms + ttl_s * 1000,
-        .deadline_ms = clock_boot_ms() + ttl_s * 1000,
-        .deadline_boot_id = service->boot_id,
-    };
-}
-
-static void fill_end(struct store_lease *row, const struct store_renewal *end)
-{
-    if (end->ttl_s == 0)
-        return;
-    row->ttl_s = end->ttl_s;
-    row->expires_ms = end->expires_ms;
-    row->deadline_ms = end->deadline_ms;
-    memcpy(row->deadline_boot_id, end->deadline_boot_id, sizeof row->deadline_boot_id);
-}
-
 static void fill_row(const struct lease_service *service, struct store_lease *row, const struct lease_request *request,
                      const struct vmm_spec *spec)
 {
-    const struct store_renewal end = end_in(service, request->ttl_s);
+    const struct store_renewal end = lease_limits_end_in(service, request->ttl_s);
     *row = (struct store_lease){
         .id = spec->id,
         .created_ms = end.at_ms,
         .state = LEASE_PENDING,
-        .generation = 1,
+        .generation = LEASE_FIRST_GENERATION,
         .resources = request->resources,
         .overhead_memory_mib = spec->external ? 0 : VMM_OVERHEAD_MIB,
         .overhead_disk_mib = request->image_disk_mib,
@@ -147,7 +124,7 @@ static void fill_row(const struct lease_service *service, struct store_lease *ro
         .ingress_packets_per_s = request->network.limits.ingress_packets_per_s,
         .exit_code = -1,
     };
-    fill_end(row, &end);
+    lease_limits_fill(row, &end);
     memcpy(row->image, request->image, sizeof row->image);
     memcpy(row->ssh_user, request->ssh_user, sizeof row->ssh_user);
     memcpy(row->labels, request->labels, sizeof row->labels);
@@ -172,11 +149,6 @@ _Static_assert(sizeof((struct store_lease *)0)->image == sizeof((struct lease_re
                    sizeof((struct store_lease *)0)->labels == sizeof((struct lease_request *)0)->labels,
                "what is copied whole has one size on both sides");
 
-static struct lease_span span_of(const struct lease_service *service, const struct store_lease *row)
-{
-    return lease_span_of(row, service->expiring_lead_s, service->boot_id, clock_boot_ms(), clock_wall_ms());
-}
-
 static void end_unstarted(struct lease_service *service, const char *id, const char *detail)
 {
     uint64_t now_ms = clock_wall_ms();
@@ -193,29 +165,64 @@ static void end_unstarted(struct lease_service *service, const char *id, const c
         log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id, err.message);
 }
 
+/* Keeps the answer with the key, when there is one. With the gate held for reading. */
+static int reserve(struct lease_service *service, const struct store_lease *row, const struct lease_once *once,
+                   struct error *err)
+{
+    if (once == NULL)
+        return store_lease_reserve(service->store, row, &service->capacity, err);
+    char answer[STORE_ANSWER_BYTES];
+    json_t *json = encode_lease(row);
+    size_t length = json == NULL ? 0 : json_dumpb(json, answer, sizeof answer - 1, JSON_COMPACT);
+    json_decref(json);
+    if (length == 0)
+        return error_set(err, -ENOMEM, "There is no memory for the answer.");
+    REQUIRE(length < sizeof answer);
+    answer[length] = '\0';
+    const struct store_once kept = {.key = once->key, .request_hash = once->request_hash, .answer = answer};
+    return store_lease_reserve_once(service->store, row, &service->capacity, &kept, err);
+}
+
+/* The machine of a reserved lease cannot be asked for: the lease ends, and its key may be used again. */
+static void give_up(struct lease_service *service, const struct store_lease *row, const struct lease_once *once,
+                    const char *detail)
+{
+    struct error err = {0};
+    lease_service_ended(service, &row->id);
+    end_unstarted(service, row->id.text, detail);
+    if (once != NULL && store_key_forget(service->store, once->key, &err) < 0)
+        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", row->id.text, err.message);
+}
+
 /* With the gate held for reading. */
-static int reserve_and_start(struct lease_service *service, const struct vmm_spec *spec, const struct store_lease *row,
-                             struct error *err)
+static int may_take(const struct lease_service *service, struct error *err)
 {
     if (service->vmm == NULL)
         return error_set(err, -ESHUTDOWN, "The daemon is ending and takes no further lease.");
-    int result = store_lease_reserve(service->store, row, &service->capacity, err);
+    return 0;
+}
+
+/* With the gate held for reading. */
+static int reserve_and_start(struct lease_service *service, const struct vmm_spec *spec, const struct store_lease *row,
+                             const struct lease_once *once, struct error *err)
+{
+    int result = may_take(service, err);
+    if (result == 0)
+        result = reserve(service, row, once, err);
     if (result < 0)
         return result;
     log_line(service->log, LOG_INFO, "lease.created",
              "lease=%s image=%s mode=%s vcpus=%u memory_mib=%llu endpoint=%s ttl_s=%llu", row->id.text, row->image,
              row->mode, row->resources.vcpus, (unsigned long long)row->resources.memory_mib, row->consumer_endpoint,
              (unsigned long long)row->ttl_s);
-    const struct lease_span span = span_of(service, row);
+    const struct lease_span span = lease_limits_span(service, row);
     result = lease_watch_add(service->watch, &row->id, &span);
     if (result < 0)
         error_set(err, result, "There is no memory for the lease's time limits.");
     else
         result = vmm_start(service->vmm, spec, err);
-    if (result < 0) {
-        lease_service_ended(service, &row->id);
-        end_unstarted(service, row->id.text, err->message);
-    }
+    if (result < 0)
+        give_up(service, row, once, err->message);
     return result;
 }
 
@@ -233,30 +240,45 @@ static int place_socket(const struct lease_service *service, const struct vmm_sp
 }
 
 int lease_service_create(struct lease_service *service, const struct lease_request *request,
-                         struct store_lease *ret_lease, struct error *err)
+                         const struct lease_once *once, struct store_lease *ret_lease, struct error *err)
 {
     struct vmm_spec spec;
-    struct store_lease row;
     fill_spec(service, &spec, request);
-    fill_row(service, &row, request, &spec);
+    fill_row(service, ret_lease, request, &spec);
 
     pthread_rwlock_rdlock(&service->gate);
     pthread_mutex_lock(&service->starting);
-    int result = place_socket(service, &spec, &row, err);
+    int result = place_socket(service, &spec, ret_lease, err);
     if (result == 0)
-        result = reserve_and_start(service, &spec, &row, err);
+        result = reserve_and_start(service, &spec, ret_lease, once, err);
     pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     sodium_memzero(&spec, sizeof spec);
-    return result < 0 ? result : store_lease_get(service->store, row.id.text, ret_lease, err);
+    return result;
+}
+
+int lease_service_try(struct lease_service *service, const struct lease_request *request, struct store_lease *ret_lease,
+                      struct error *err)
+{
+    struct vmm_spec spec;
+    fill_spec(service, &spec, request);
+    fill_row(service, ret_lease, request, &spec);
+
+    pthread_rwlock_rdlock(&service->gate);
+    int result = may_take(service, err);
+    if (result == 0)
+        result = place_socket(service, &spec, ret_lease, err);
+    if (result == 0)
+        result = store_lease_try(service->store, ret_lease, &service->capacity, err);
+    pthread_rwlock_unlock(&service->gate);
+    sodium_memzero(&spec, sizeof spec);
+    return result;
 }
 
 /* ---- release and questions ------------------------------------------------------------------------------------- */
 
-/* A lease without a machine: its end waits in the journal, or nobody knows of it any more. With the gate held for reading,
- * and @starting. Return: 0; what the store says of a row that has to be ended here */
-static int end_without_machine(struct lease_service *service, const struct id *id, enum lease_reason reason,
-                               const char *initiated_by, struct error *err)
+int lease_service_end_lost(struct lease_service *service, const struct id *id, enum lease_reason reason,
+                           const char *initiated_by, struct error *err)
 {
     if (service->journal != NULL && journal_holds(service->journal, id))
         return 0;
@@ -290,78 +312,11 @@ int lease_service_release(struct lease_service *service, const char *id, struct 
     if (service->vmm == NULL)
         result = error_set(err, -ESHUTDOWN, "The daemon is ending; it ends this lease too.");
     else if ((result = vmm_stop(service->vmm, &ret_lease->id)) == -ENOENT &&
-             (result = end_without_machine(service, &ret_lease->id, LEASE_RELEASED, "orchestrator", err)) == 0)
+             (result = lease_service_end_lost(service, &ret_lease->id, LEASE_RELEASED, "orchestrator", err)) == 0)
         result = store_lease_get(service->store, id, ret_lease, err);
     pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     return result;
-}
-
-/* A time limit has come. What is asked of the machine is asked again until the lease has ended, so no order is lost. */
-static void limit_came(void *context, const struct id *id, enum lease_due due)
-{
-    struct lease_service *service = context;
-    struct error err = {0};
-    if (due == LEASE_DUE_WARNING) {
-        int result = store_lease_expiring(service->store, id->text, clock_wall_ms(), &err);
-        if (result < 0 && result != -EALREADY)
-            log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id->text, err.message);
-        else if (result == 0)
-            log_line(service->log, LOG_INFO, "lease.expiring", "lease=%s", id->text);
-        return;
-    }
-    bool silent = due == LEASE_DUE_SILENCE;
-    pthread_rwlock_rdlock(&service->gate);
-    pthread_mutex_lock(&service->starting);
-    if (service->vmm != NULL &&
-        vmm_stop_for(service->vmm, id, silent ? VMM_END_HEARTBEAT_LOST : VMM_END_DEADLINE) == -ENOENT &&
-        end_without_machine(service, id, silent ? LEASE_HEARTBEAT_LOST : LEASE_EXPIRED, "provider", &err) < 0)
-        log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id->text, err.message);
-    pthread_mutex_unlock(&service->starting);
-    pthread_rwlock_unlock(&service->gate);
-}
-
-void lease_service_ended(struct lease_service *service, const struct id *id)
-{
-    lease_watch_remove(service->watch, id);
-}
-
-/* Why a lease has no time limits that could be changed. */
-static int why_not_watched(struct lease_service *service, const struct id *id, int result, struct error *err)
-{
-    struct store_lease lease;
-    if (result == -ENODATA) {
-        error_set(err, -ENODATA, "The lease was asked for without heartbeat_timeout_s.");
-        return error_tag(err, "heartbeat-not-watched", "");
-    }
-    if (result == -ENOENT && (result = store_lease_get(service->store, id->text, &lease, err)) < 0)
-        return result;
-    error_set(err, -EALREADY, "The lease has ended or is ending.");
-    return error_tag(err, "lease-ended", "");
-}
-
-int lease_service_heartbeat(struct lease_service *service, const struct id *id, struct error *err)
-{
-    int result = lease_watch_beat(service->watch, id);
-    return result == 0 ? 0 : why_not_watched(service, id, result, err);
-}
-
-int lease_service_renew(struct lease_service *service, const struct id *id, uint64_t ttl_s,
-                        struct store_lease *ret_lease, struct error *err)
-{
-    int result = lease_watch_hold(service->watch, id);
-    if (result < 0)
-        return why_not_watched(service, id, result, err);
-    const struct store_renewal renewal = end_in(service, ttl_s);
-    result = store_lease_renew(service->store, id->text, &renewal, err);
-    struct store_lease renewed = {0};
-    fill_end(&renewed, &renewal);
-    const struct lease_span span = span_of(service, &renewed);
-    lease_watch_release(service->watch, id, result == 0 ? &span : NULL);
-    if (result < 0)
-        return result;
-    log_line(service->log, LOG_INFO, "lease.renewed", "lease=%s ttl_s=%llu", id->text, (unsigned long long)ttl_s);
-    return store_lease_get(service->store, id->text, ret_lease, err);
 }
 
 int lease_service_stats(struct lease_service *service, const struct id *id, struct nat_stats *ret_stats)
@@ -438,7 +393,7 @@ static int collect_leftover(void *context, const struct store_lease *lease)
         struct leftover *one = &leftovers->items[leftovers->count++];
         *one = (struct leftover){.id = lease->id, .pid = lease->pid, .pid_start_ticks = lease->pid_start_ticks};
         memcpy(one->boot_id, lease->boot_id, sizeof one->boot_id);
-        const struct lease_span span = span_of(leftovers->service, lease);
+        const struct lease_span span = lease_limits_span(leftovers->service, lease);
         one->expired = span.deadline_ms != 0 && span.deadline_ms <= clock_boot_ms();
     }
     return 0;

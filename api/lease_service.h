@@ -14,6 +14,10 @@
 
 struct journal;
 
+enum lease_service_limits {
+    LEASE_FIRST_GENERATION = 1, /* of a row as it is reserved, and answered */
+};
+
 /**
  * struct lease_service - What the use cases work with
  * @gate: held for reading while @vmm is used, for writing while it is put in or taken out
@@ -74,14 +78,30 @@ void lease_service_attach(struct lease_service *service, struct vmm *vmm);
  */
 struct vmm *lease_service_detach(struct lease_service *service);
 
+/** struct lease_once - A request that is done once: its idempotency key and the hash by which it is known again. */
+struct lease_once {
+    const char *key;
+    uint8_t request_hash[STORE_REQUEST_HASH_BYTES];
+};
+
 /**
  * lease_service_create() - Admit a lease and ask for its machine
- * @ret_lease: the row as it is now
- * Return:     0; what store_lease_reserve() says; -ESHUTDOWN; what vmm_start() says, and the row has ended then
+ * @once:      or NULL. Its key is kept with the answer, encode_lease() of @ret_lease
+ * @ret_lease: the row as it was reserved
+ * Return:     0; what store_lease_reserve_once() says; -ESHUTDOWN; what vmm_start() says, and the row has ended then
  * Thread:     any; never waits for the machine
  */
 int lease_service_create(struct lease_service *service, const struct lease_request *request,
-                         struct store_lease *ret_lease, struct error *err);
+                         const struct lease_once *once, struct store_lease *ret_lease, struct error *err);
+
+/**
+ * lease_service_try() - Whether lease_service_create() would admit a lease now; nothing changes
+ * @ret_lease: the row as it would be reserved; its id and the VM's key and address are made up
+ * Return:     0; what store_lease_try() says; -ESHUTDOWN
+ * Thread:     any
+ */
+int lease_service_try(struct lease_service *service, const struct lease_request *request, struct store_lease *ret_lease,
+                      struct error *err);
 
 /**
  * lease_service_release() - Ask for a lease's end; one that has no machine any more is ended here
@@ -107,6 +127,14 @@ int lease_service_renew(struct lease_service *service, const struct id *id, uint
  * Thread: any
  */
 int lease_service_heartbeat(struct lease_service *service, const struct id *id, struct error *err);
+
+/**
+ * lease_service_end_lost() - End a lease without a machine: its end waits in the journal, or nobody knows of it any more
+ * Return: 0; what the store says of a row that has to be ended here
+ * Thread: any, with the gate held for reading, and @starting
+ */
+int lease_service_end_lost(struct lease_service *service, const struct id *id, enum lease_reason reason,
+                           const char *initiated_by, struct error *err);
 
 /** lease_service_ended() - Nothing of a lease's machine is left; its time limits are over. Thread: any */
 void lease_service_ended(struct lease_service *service, const struct id *id);

@@ -14,11 +14,23 @@ static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_QUERY_INVALID] = {"query-invalid", 400, "A query parameter is unknown or has a bad value", false,
                                "Each operation takes only the query parameters that openapi.yaml lists for it. An "
                                "unknown one is refused, because ignoring it would promise what is not done."},
-    [PROBLEM_IDEMPOTENCY_NOT_SUPPORTED] = {"idempotency-not-supported", 400, "Idempotency keys are not supported yet",
+    [PROBLEM_IDEMPOTENCY_NOT_SUPPORTED] = {"idempotency-not-supported", 400, "This operation takes no Idempotency-Key",
                                            false,
-                                           "This version does not remember Idempotency-Key. It refuses the header "
-                                           "rather than ignore it. Send the request without the header, and after a "
-                                           "lost answer look for your lease in GET /v1/leases by its labels."},
+                                           "Only POST /v1/leases keeps keys. The other operations may be sent twice "
+                                           "with the effect of once; the header is refused rather than ignored."},
+    [PROBLEM_IDEMPOTENCY_KEY_INVALID] = {"idempotency-key-invalid", 400, "The Idempotency-Key is not valid", false,
+                                         "A key is 1 to 255 visible ASCII characters. A fresh UUID is a good one."},
+    [PROBLEM_IDEMPOTENCY_KEY_REUSED] =
+        {"idempotency-key-reused", 422, "The key was used with another request", false,
+         "Within 24 hours this Idempotency-Key came with a body that asked for something "
+         "else. Nothing was done. Use a fresh key for a new request."},
+    [PROBLEM_REQUEST_IN_FLIGHT] =
+        {"request-in-flight", 409, "The same request is being answered", true,
+         "A request with this Idempotency-Key is being answered at this moment. Send it again "
+         "in a moment: it will be given the same answer."},
+    [PROBLEM_TOO_MANY_KEYS] = {"too-many-keys", 503, "Too many idempotency keys", true,
+                               "Keys are kept for 24 hours, 20,000 at most. None is forgotten before its time, so no "
+                               "further one is taken. Without the header the request works."},
     [PROBLEM_UNAUTHORIZED] = {"unauthorized", 401, "A token is needed", false,
                               "Over TCP each operation needs `Authorization: Bearer TOKEN`. The token stands in the "
                               "file `token` of the daemon's data folder. The unix socket needs none."},

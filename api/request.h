@@ -59,6 +59,7 @@ struct request {
     const char *parameters[REQUEST_PARAMETERS_MAX];
     size_t query_count;
     struct request_pair query[REQUEST_QUERY_MAX];
+    const char *idempotency_key;
     const char *if_match;
     const char *if_none_match;
     const char *last_event_id;

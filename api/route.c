@@ -11,7 +11,7 @@
 #define PAGE "limit after order"
 
 const struct route route_table[] = {
-    {REQUEST_POST, "/v1/leases", ROUTE_TOKEN, true, NULL, JSON, handle_lease_create},
+    {REQUEST_POST, "/v1/leases", ROUTE_TOKEN, true, "dry_run", JSON, handle_lease_create},
     {REQUEST_GET, "/v1/leases", ROUTE_TOKEN, false, PAGE " state mode", JSON, handle_lease_list},
     {REQUEST_GET, "/v1/leases/{id}", ROUTE_TOKEN, false, NULL, JSON, handle_lease_get},
     {REQUEST_DELETE, "/v1/leases/{id}", ROUTE_TOKEN, false, NULL, JSON, handle_lease_delete},
@@ -102,6 +102,11 @@ const char *route_allow_header(unsigned allowed, char ret_text[static ROUTE_ALLO
                                      request_method_name((enum request_method)i));
     }
     return ret_text;
+}
+
+bool route_takes_key(const struct route *route)
+{
+    return route->method == REQUEST_POST && strcmp(route->pattern, "/v1/leases") == 0;
 }
 
 bool route_takes_query(const struct route *route, const char *name)

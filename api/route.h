@@ -72,6 +72,9 @@ enum route_limits {
 /** route_allow_header() - "GET, HEAD, OPTIONS". Return: @ret_text. Thread: any */
 const char *route_allow_header(unsigned allowed, char ret_text[static ROUTE_ALLOW_BYTES]);
 
+/** route_takes_key() - Whether an Idempotency-Key is kept for the operation: where doing it twice makes two. Thread: any */
+bool route_takes_key(const struct route *route);
+
 /** route_takes_query() - Whether the route lists this query parameter. Thread: any */
 bool route_takes_query(const struct route *route, const char *name);
 

@@ -162,6 +162,9 @@ int event_epoch_read(struct store *store, struct error *err);
  */
 int lease_living(struct store *store, const char *id, enum lease_state *ret_state, struct error *err);
 
+/** key_write() - Keep an idempotency key with its answer; inside a transaction */
+int key_write(struct store *store, const struct store_once *once, const struct store_lease *lease, struct error *err);
+
 /** lease_tell() - Run an event's INSERT whose parameters are the lease's id and the time; inside a transaction */
 int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at_ms, struct error *err);
 

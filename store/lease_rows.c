@@ -124,6 +124,15 @@ int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at
     return event_write(store, &query);
 }
 
+static int admit(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                 struct error *err)
+{
+    int result = drain_check(store, err);
+    if (result == 0)
+        result = peer_check_free(store, lease, err);
+    return result < 0 ? result : check_capacity(store, lease, capacity, err);
+}
+
 static int reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
                    struct error *err)
 {
@@ -131,11 +140,7 @@ static int reserve(struct store *store, const struct store_lease *lease, const s
                                   " SELECT ?2, 'lease.created', l.id, json_object('image', nullif(l.image, '-'), "
                                   "'mode', l.mode, 'endpoint', p.endpoint)"
                                   " FROM leases l JOIN peers p ON p.lease_id = l.id WHERE l.id = ?1";
-    int result = drain_check(store, err);
-    if (result == 0)
-        result = peer_check_free(store, lease, err);
-    if (result == 0)
-        result = check_capacity(store, lease, capacity, err);
+    int result = admit(store, lease, capacity, err);
     if (result == 0)
         result = insert(store, lease, err);
     if (result == 0)
@@ -145,15 +150,45 @@ static int reserve(struct store *store, const struct store_lease *lease, const s
     return result;
 }
 
-int store_lease_reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
-                        struct error *err)
+static int check_new(const struct store_lease *lease, struct error *err)
 {
     if (lease->state != LEASE_PENDING || lease->resources.leases != 1 || lease->reason != LEASE_REASON_NONE)
         return error_set(err, -EINVAL, "a lease is reserved as one, pending, and without a termination");
-    int result = store_begin(store, err);
+    return 0;
+}
+
+int store_lease_reserve_once(struct store *store, const struct store_lease *lease,
+                             const struct store_resources *capacity, const struct store_once *once, struct error *err)
+{
+    int result = check_new(lease, err);
+    if (result == 0)
+        result = store_begin(store, err);
     if (result < 0)
         return result;
-    return store_finish(store, reserve(store, lease, capacity, err), err);
+    result = reserve(store, lease, capacity, err);
+    if (result == 0 && once != NULL)
+        result = key_write(store, once, lease, err);
+    return store_finish(store, result, err);
+}
+
+int store_lease_reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                        struct error *err)
+{
+    return store_lease_reserve_once(store, lease, capacity, NULL, err);
+}
+
+int store_lease_try(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                    struct error *err)
+{
+    int result = check_new(lease, err);
+    if (result == 0)
+        result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    result = admit(store, lease, capacity, err);
+    /* Nothing was written; the transaction ends all the same as one that failed. */
+    int finished = store_finish(store, result == 0 ? -ECANCELED : result, err);
+    return finished == -ECANCELED ? 0 : finished;
 }
 
 int lease_living(struct store *store, const char *id, enum lease_state *ret_state, struct error *err)

@@ -43,6 +43,11 @@ enum store_limits {
     STORE_EPOCH_BYTES = 17,         /* name of a log of events: 16 hexadecimal digits and the NUL */
     STORE_CURSOR_BYTES = 36,        /* EPOCH-SEQUENCE and the NUL */
     STORE_PAGE_MAX = 200,
+    STORE_KEY_BYTES = 256, /* idempotency key and the NUL */
+    STORE_REQUEST_HASH_BYTES = 32,
+    STORE_ANSWER_BYTES = 16384,            /* JSON of a lease and the NUL; its labels are the most of it */
+    STORE_KEYS_AGE_S = 24 * 3600,          /* then an idempotency key may mean something else */
+    STORE_KEYS_MAX = 20000,                /* idempotency keys of a day; 60 MB */
     STORE_VIOLATIONS_MAX = 500,            /* rows of one lease; a NAT and a guest's reports make about 200 */
     STORE_EVIDENCE_KEPT = 10000,           /* violations with evidence: 1 MB */
     STORE_EVIDENCE_AGE_S = 30 * 24 * 3600, /* then it is nobody's business any more */
@@ -197,6 +202,46 @@ void store_close(struct store *store);
  */
 int store_lease_reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
                         struct error *err);
+
+/** struct store_once - What makes a reservation one that is made once. */
+struct store_once {
+    const char *key;             /* 1 to 255 visible ASCII characters */
+    const uint8_t *request_hash; /* STORE_REQUEST_HASH_BYTES that tell the request from others */
+    const char *answer;          /* what it is answered with */
+};
+
+/**
+ * store_lease_reserve_once() - As store_lease_reserve(), and keep the key and the answer in the same transaction
+ * Return: as that; -EDQUOT with slug "too-many-keys"; -EEXIST for a key that is there, which store_key_recall() tells
+ * Thread: any
+ */
+int store_lease_reserve_once(struct store *store, const struct store_lease *lease,
+                             const struct store_resources *capacity, const struct store_once *once, struct error *err);
+
+/**
+ * store_lease_try() - Whether store_lease_reserve() would admit a lease now; nothing changes
+ * Return: as that
+ * Thread: any
+ */
+int store_lease_try(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
+                    struct error *err);
+
+/** struct store_answer - What a request was answered with. */
+struct store_answer {
+    struct id lease_id;
+    char body[STORE_ANSWER_BYTES];
+};
+
+/**
+ * store_key_recall() - What the request with an idempotency key was answered with
+ * Return: 0; -ENOENT not used within STORE_KEYS_AGE_S; -EINVAL with slug "idempotency-key-reused" when it was another request
+ * Thread: any
+ */
+int store_key_recall(struct store *store, const char *key, const uint8_t request_hash[static STORE_REQUEST_HASH_BYTES],
+                     uint64_t now_ms, struct store_answer *ret_answer, struct error *err);
+
+/** store_key_forget() - The answer was not given after all. Return: 0, also when there is no such key. Thread: any */
+int store_key_forget(struct store *store, const char *key, struct error *err);
 
 /** store_capacity_used() - What leases that have not ended take in all. Return: 0 or negative. Thread: any */
 int store_capacity_used(struct store *store, struct store_resources *ret_used, struct error *err);

@@ -87,7 +87,7 @@ static void a_lease_lives_from_request_to_release(void **state)
 
     struct lease_request request = request_for("obedient");
     struct store_lease lease;
-    assert_works(lease_service_create(&service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&service, &request, NULL, &lease, &err), err);
     assert_false(lease_is_final(lease.state));
     assert_int_equal(strlen(lease.vm_public_key), 44);
     assert_int_equal(lease.expires_ms - lease.created_ms, 3600000);
@@ -103,7 +103,7 @@ static void a_lease_lives_from_request_to_release(void **state)
     assert_int_equal(lease_service_stats(&service, &lease.id, &stats), 0);
 
     struct store_lease second;
-    assert_int_equal(lease_service_create(&service, &request, &second, &err), -EEXIST);
+    assert_int_equal(lease_service_create(&service, &request, NULL, &second, &err), -EEXIST);
     assert_string_equal(err.slug, "peer-in-use");
 
     assert_works(lease_service_release(&service, lease.id.text, &lease, &err), err);
@@ -142,7 +142,7 @@ static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
 
     struct lease_request request = request_for("obedient");
     struct store_lease lease;
-    assert_works(lease_service_create(&service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&service, &request, NULL, &lease, &err), err);
     lease = await(fixture, lease.id.text, LEASE_TERMINATED);
     assert_int_equal(lease.reason, LEASE_TUNNEL_TIMEOUT);
     assert_string_equal(lease.initiated_by, "provider");
@@ -193,7 +193,7 @@ static void a_lease_is_warned_of_its_end_and_ends(void **state)
     struct error err = {0};
     open_world(fixture, &it);
     request.ttl_s = 2;
-    assert_works(lease_service_create(&it.service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
     assert_int_equal(lease.expires_ms - lease.created_ms, 2000);
     assert_true(lease.deadline_ms > clock_boot_ms());
     assert_string_equal(lease.deadline_boot_id, it.service.boot_id);
@@ -216,7 +216,7 @@ static void a_renewed_lease_ends_when_the_renewal_says(void **state)
     struct error err = {0};
     open_world(fixture, &it);
     request.ttl_s = 2;
-    assert_works(lease_service_create(&it.service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
     assert_works(lease_service_renew(&it.service, &lease.id, 3600, &lease, &err), err);
     assert_int_equal(lease.ttl_s, 3600);
     usleep(2500000);
@@ -246,7 +246,7 @@ static void a_lease_lives_as_long_as_its_heart_beats(void **state)
     open_world(fixture, &it);
     request.heartbeat_timeout_s = 2;
     request.ttl_s = 0;
-    assert_works(lease_service_create(&it.service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
     for (int beat = 0; beat < 6; beat++) {
         assert_works(lease_service_heartbeat(&it.service, &lease.id, &err), err);
         usleep(500000);
@@ -260,7 +260,7 @@ static void a_lease_lives_as_long_as_its_heart_beats(void **state)
     assert_string_equal(err.slug, "lease-ended");
 
     request.heartbeat_timeout_s = 0;
-    assert_works(lease_service_create(&it.service, &request, &calm, &err), err);
+    assert_works(lease_service_create(&it.service, &request, NULL, &calm, &err), err);
     assert_int_equal(lease_service_heartbeat(&it.service, &calm.id, &err), -ENODATA);
     assert_string_equal(err.slug, "heartbeat-not-watched");
     struct id unknown = fixture_lease(1).id;
@@ -294,7 +294,7 @@ static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
 
     struct lease_request request = request_for("obedient");
     struct store_lease lease;
-    assert_works(lease_service_create(&service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&service, &request, NULL, &lease, &err), err);
     lease = await(fixture, lease.id.text, LEASE_TERMINATED);
     assert_int_equal(lease.reason, LEASE_IMAGE_REJECTED);
 
@@ -315,7 +315,7 @@ static void without_machines_nothing_is_reserved(void **state)
     struct lease_request request = request_for("any");
     struct store_lease lease;
     struct vmm_accel accel;
-    assert_int_equal(lease_service_create(&service, &request, &lease, &err), -ESHUTDOWN);
+    assert_int_equal(lease_service_create(&service, &request, NULL, &lease, &err), -ESHUTDOWN);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM leases"), 0);
     assert_false(lease_service_accel(&service, &accel));
     assert_null(lease_service_detach(&service));
