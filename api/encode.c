@@ -116,11 +116,18 @@ static json_t *lease_network(const struct store_lease *lease)
 
 static json_t *lease_filter(const struct store_lease *lease)
 {
-    return json_pack("{s:{s:s, s:o, s:o}, s:{s:s, s:o, s:o}}", "filter", "enforcement", enforcement(lease),
+    return json_pack("{s:{s:s, s:o, s:o, s:s}, s:{s:s, s:o, s:o}}", "filter", "enforcement", enforcement(lease),
                      "desired_generation", integer(lease->policy_desired), "observed_generation",
-                     integer(lease->policy_observed), "tunnel", "state", tunnel_state(lease), "established_at",
-                     encode_time(lease->tunnel_established_ms), "last_handshake_at",
+                     integer(lease->policy_observed), "kernel_filter",
+                     nat_kernel_filter_name(NAT_KERNEL_FILTER_UNSUPPORTED), "tunnel", "state", tunnel_state(lease),
+                     "established_at", encode_time(lease->tunnel_established_ms), "last_handshake_at",
                      encode_time(lease->tunnel_last_handshake_ms));
+}
+
+void encode_kernel_filter(json_t *lease, enum nat_kernel_filter kernel_filter)
+{
+    json_object_set_new(json_object_get(lease, "filter"), "kernel_filter",
+                        json_string(nat_kernel_filter_name(kernel_filter)));
 }
 
 /* Add the members of @more to @json. Takes both; yields NULL when either is. */
@@ -272,11 +279,13 @@ static json_t *wall_time(uint64_t at_mono_ms, uint64_t mono_ms, uint64_t wall_ms
 
 json_t *encode_stats(const struct nat_stats *stats, uint64_t mono_ms, uint64_t wall_ms)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:o, s:o}}", "read_at", encode_time(wall_ms),
-                     "from_guest", outbound_counters(stats), "from_consumer", inbound_counters(stats), "violations",
-                     integer(stats->violations), "flows_opened", integer(stats->flows_opened), "flows_open",
-                     integer(stats->flows_open), "policy_generation", integer(stats->policy_generation), "tunnel",
-                     "state", nat_tunnel_name(stats->tunnel), "established_at",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:{s:s, s:o, s:o}}", "read_at",
+                     encode_time(wall_ms), "from_guest", outbound_counters(stats), "from_consumer",
+                     inbound_counters(stats), "violations", integer(stats->violations), "flows_opened",
+                     integer(stats->flows_opened), "flows_open", integer(stats->flows_open), "policy_generation",
+                     integer(stats->policy_generation), "kernel_filter", nat_kernel_filter_name(stats->kernel_filter),
+                     "kernel_filter_closings", integer(stats->kernel_filter_closings), "tunnel", "state",
+                     nat_tunnel_name(stats->tunnel), "established_at",
                      wall_time(stats->tunnel_established_ms, mono_ms, wall_ms), "last_handshake_at",
                      wall_time(stats->tunnel_last_handshake_ms, mono_ms, wall_ms));
 }

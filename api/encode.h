@@ -10,8 +10,11 @@
 /** encode_time() - RFC 3339, or null for 0. Thread: any */
 json_t *encode_time(uint64_t unix_ms);
 
-/** encode_lease() - A lease. Thread: any */
+/** encode_lease() - A lease, without a machine as far as it says. Thread: any */
 json_t *encode_lease(const struct store_lease *lease);
+
+/** encode_kernel_filter() - Say in an encoded lease what its machine's NAT says now. @lease: NULL is left. Thread: any */
+void encode_kernel_filter(json_t *lease, enum nat_kernel_filter kernel_filter);
 
 /** encode_termination() - How a lease ended, with what is needed to know which. Thread: any */
 json_t *encode_termination(const struct store_lease *lease);

@@ -64,7 +64,7 @@ static void create(struct api *api, const struct lease_request *asked, const str
     } else if (dry) {
         response_json(response, 200, encode_lease(&lease));
     } else {
-        lease_respond(response, 202, &lease);
+        lease_respond(api, response, 202, &lease);
         response_header(response, "Location", "/v1/leases/%s", lease.id.text);
     }
 }
@@ -161,6 +161,14 @@ void handle_lease_list(void *context, const struct request *request, struct resp
         problem_respond_error(response, request, &err, NULL, api->log);
         return;
     }
+    /* After the list: while its rows are read nothing waits for a machine. */
+    for (size_t at = 0; at < json_array_size(page.items); at++) {
+        json_t *lease = json_array_get(page.items, at);
+        const json_t *text = json_object_get(lease, "id");
+        struct id id;
+        if (text != NULL && id_parse(json_string_value(text), json_string_length(text), &id))
+            encode_kernel_filter(lease, lease_service_kernel_filter(api->service, &id));
+    }
     page_finish(&page, response, false);
 }
 
@@ -170,7 +178,7 @@ void handle_lease_get(void *context, const struct request *request, struct respo
     struct id id;
     struct store_lease lease;
     if (lease_path_lease(api, request, response, &id, &lease) && !etag_unchanged(request, response, lease.generation))
-        lease_respond(response, 200, &lease);
+        lease_respond(api, response, 200, &lease);
 }
 
 void handle_lease_delete(void *context, const struct request *request, struct response *response)
@@ -184,7 +192,7 @@ void handle_lease_delete(void *context, const struct request *request, struct re
     if (lease_service_release(api->service, id.text, &lease, &err) < 0)
         problem_respond_error(response, request, &err, id.text, api->log);
     else
-        lease_respond(response, lease_is_final(lease.state) ? 200 : 202, &lease);
+        lease_respond(api, response, lease_is_final(lease.state) ? 200 : 202, &lease);
 }
 
 /* ---- stats and console ----------------------------------------------------------------------------------------- */

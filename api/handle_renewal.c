@@ -27,7 +27,7 @@ void handle_lease_renew(void *context, const struct request *request, struct res
     else if (lease_service_renew(api->service, &id, ttl_s, &lease, &err) < 0)
         problem_respond_error(response, request, &err, id.text, api->log);
     else
-        lease_respond(response, 201, &lease);
+        lease_respond(api, response, 201, &lease);
 }
 
 void handle_lease_heartbeat(void *context, const struct request *request, struct response *response)

@@ -27,8 +27,10 @@ bool lease_path_lease(struct api *api, const struct request *request, struct res
     return false;
 }
 
-void lease_respond(struct response *response, unsigned status, const struct store_lease *lease)
+void lease_respond(struct api *api, struct response *response, unsigned status, const struct store_lease *lease)
 {
-    response_json(response, status, encode_lease(lease));
+    json_t *json = encode_lease(lease);
+    encode_kernel_filter(json, lease_service_kernel_filter(api->service, &lease->id));
+    response_json(response, status, json);
     etag_header(response, lease->generation);
 }

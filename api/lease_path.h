@@ -19,7 +19,7 @@ bool lease_path_id(const struct request *request, struct response *response, str
 bool lease_path_lease(struct api *api, const struct request *request, struct response *response, struct id *ret_id,
                       struct store_lease *ret_lease);
 
-/** lease_respond() - Answer with a lease and its ETag. Thread: the exchange's */
-void lease_respond(struct response *response, unsigned status, const struct store_lease *lease);
+/** lease_respond() - Answer with a lease and its ETag, which does not stand for the state of its kernel filter. Thread: the exchange's */
+void lease_respond(struct api *api, struct response *response, unsigned status, const struct store_lease *lease);
 
 #endif

@@ -327,6 +327,12 @@ int lease_service_stats(struct lease_service *service, const struct id *id, stru
     return result;
 }
 
+enum nat_kernel_filter lease_service_kernel_filter(struct lease_service *service, const struct id *id)
+{
+    struct nat_stats stats;
+    return lease_service_stats(service, id, &stats) == 0 ? stats.kernel_filter : NAT_KERNEL_FILTER_UNSUPPORTED;
+}
+
 int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,
                               uint64_t *ret_offset, struct error *err)
 {

@@ -142,6 +142,9 @@ void lease_service_ended(struct lease_service *service, const struct id *id);
 /** lease_service_stats() - Counters of a lease's NAT. Return: 0; -ENOENT without a machine; -ESHUTDOWN. Thread: any */
 int lease_service_stats(struct lease_service *service, const struct id *id, struct nat_stats *ret_stats);
 
+/** lease_service_kernel_filter() - Of a lease's NAT; unsupported where there is none. Thread: any */
+enum nat_kernel_filter lease_service_kernel_filter(struct lease_service *service, const struct id *id);
+
 /**
  * lease_service_console() - Newest bytes of a lease's console, of its machine or as kept when it ended
  * Return: number of bytes (0 before the first), or negative

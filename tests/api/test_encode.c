@@ -41,6 +41,9 @@ static void a_living_lease_shows_what_it_is(void **state)
     assert_text(at(json, "vm", "public_key"), lease.vm_public_key);
     assert_text(at(json, "network", "guest_ip"), "192.168.64.2");
     assert_text(at(json, "filter", "enforcement"), "deny_all");
+    assert_text(at(json, "filter", "kernel_filter"), "unsupported");
+    encode_kernel_filter(json, NAT_KERNEL_FILTER_ACTIVE);
+    assert_text(at(json, "filter", "kernel_filter"), "active");
     assert_true(json_is_null(at(json, "termination", NULL)));
     /* What only the daemon needs is nobody's to read. */
     assert_null(json_object_get(json, "pid"));

@@ -56,6 +56,7 @@ class FirstLight(DaemonCase):
         self.assertGreater(self.consumer.handshake_at(self.lease.vm_key), 0)
         filtering = self.established["filter"]
         self.assertEqual(filtering["desired_generation"], filtering["observed_generation"])
+        self.assertEqual("inactive", filtering["kernel_filter"])  # at rest every frame is seen
 
     def test_03_states_follow_each_other_in_the_events(self):
         changes = [event["data"]["to"] for event in self.lease.events() if event["type"] == "lease.state_changed"]
