@@ -99,6 +99,13 @@ $(BUILD)/path_bench: $(BENCH_OBJECTS) $(BUILD)/libomertad.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# Loads for the API, and what they are compared with.
+API_BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/api/*.c))
+
+$(BUILD)/api_bench: $(API_BENCH_OBJECTS)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 unit-binaries: $(TEST_BINARIES)
 
 # Tools that read openapi.yaml (npm), and a typed client made from it, which a system test runs.
@@ -190,9 +197,9 @@ check-debian: ## the production guest with real cloud-init, leased from the daem
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_DEBIAN=$(IMAGES)/debian \
 	    OMERTAD_DEBIAN_BARE=$(IMAGES)/debian-bare $(PYTHON) tests/system/run.py -k debian
 
-bench: ## the data path beside its baselines, and whatever else is measured; BENCH='--json FILE --rounds N'
+bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds N'
 	$(Q)sh deploy/install-deps.sh build test
-	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench
+	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench $(BUILD)/api_bench
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
 
 mutants: ## seeded faults in nat/, each of which the unit tests have to catch
