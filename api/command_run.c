@@ -29,27 +29,26 @@ static const char usage[] =
     "\n"
     "Leases a VM from the daemon of this machine and stays until the lease ends. LEASE.json is what POST /v1/leases\n"
     "takes, - is the standard input. Events are printed as they come: lines and a progress line on a terminal, JSON\n"
-    "lines elsewhere and with --json. SIGTERM, SIGINT or SIGHUP releases the lease; a second one leaves at once. The "
-    "lease\n"
-    "ends some seconds after this process if that is killed (heartbeat_timeout_s; 30 unless the file says otherwise).\n"
+    "lines elsewhere and with --json. SIGTERM, SIGINT or SIGHUP releases the lease; one that comes a second later\n"
+    "leaves at once. Killed, this process takes the lease with it, some seconds later (heartbeat_timeout_s; 30\n"
+    "unless the file says otherwise).\n"
     "\n"
-    "Exit code: 0 the guest shut down, or the lease was released; 1 this command failed; 2 the command line or the "
-    "file\n"
-    "is wrong; 3 a violation ended it; 4 its time was up; 5 the tunnel never came up, or was lost; 6 the guest "
-    "crashed;\n"
-    "7 machine, filter or image failed; 8 the daemon ended or was away too long; 9 the lease was refused; 10 there is "
-    "no\n"
-    "room now; 11 no daemon listens.\n";
+    "Exit code: 0 the guest shut down, or the lease was released; 1 this command failed; 2 the command line or the\n"
+    "file is wrong; 3 a violation ended it; 4 its time was up; 5 the tunnel never came up, or was lost; 6 the guest\n"
+    "crashed; 7 machine, filter or image failed; 8 the daemon ended or was away too long; 9 the lease was refused;\n"
+    "10 there is no room now; 11 no daemon listens.\n";
 
 enum {
     FILE_BYTES = 262144, /* as the API takes */
     HEAD_BYTES = 8192,   /* status and headers of the stream */
     PIECE_BYTES = 4096,  /* of the stream, read at once */
     ANSWER_MS = 10000,   /* a daemon answers within some milliseconds; a machine without air needs longer */
+    ATTEMPTS = 3,        /* at a request whose answer does not come */
     BEATS = 3,           /* within the heartbeat's limit: one may be late, and one be lost */
     HEARTBEAT_S = 30,    /* unless the request says otherwise */
     AGAIN_MS = 500,      /* between attempts to reach a daemon that is away */
-    TICK_MS = 1000,      /* of the progress line */
+    SAME_SIGNAL_MS = 1000,
+    TICK_MS = 1000, /* of the progress line */
     PATH_BYTES = CONFIG_PATH_BYTES + 16,
     DETAIL_BYTES = 512,
 };
@@ -68,8 +67,8 @@ struct run {
     uint64_t retry_ms; /* when a lost stream is tried again */
     uint64_t beat_every_ms;
     uint64_t next_beat_ms;
-    unsigned interrupts;
-    bool over; /* the lease has ended, or is not known any more */
+    uint64_t interrupted_ms; /* when the first signal came; 0: none has */
+    bool over;               /* the lease has ended, or is not known any more */
 };
 
 /* ---- the request ----------------------------------------------------------------------------------------------- */
@@ -137,11 +136,32 @@ static void print_refusal(const struct client_answer *answer)
     fputc('\n', stderr);
 }
 
-/* "2026-01-31T12:34:56.789Z" as milliseconds since 1970 would need a calendar; the lease's own ttl does. */
+/* The answer's own time would have to be parsed; its ttl begins about now. */
 static uint64_t expiry_ms(const json_t *lease)
 {
     json_int_t ttl_s = json_integer_value(json_object_get(lease, "ttl_s"));
     return ttl_s > 0 ? clock_wall_ms() + (uint64_t)ttl_s * 1000 : 0;
+}
+
+static bool no_daemon(int result)
+{
+    return result == -ENOENT || result == -ECONNREFUSED || result == -EACCES;
+}
+
+/* Ask, and ask again if the answer was lost on the way: the key makes it one lease. */
+static int send_request(const struct run *run, const char *body, struct client_answer *ret_answer, struct error *err)
+{
+    char headers[CLIENT_HEADER_BYTES];
+    struct id key = id_new();
+    snprintf(headers, sizeof headers, "Idempotency-Key: %s\r\n", key.text);
+    const struct client_request create = {.method = "POST", .path = "/v1/leases", .headers = headers, .body = body};
+    int result = -EIO;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        result = client_send(run->socket_path, &create, ANSWER_MS, ret_answer, err);
+        if (result == 0 || no_daemon(result))
+            break;
+    }
+    return result;
 }
 
 /* Ask for the lease. Return: RUN_DONE with @run's id filled, or the exit code */
@@ -149,15 +169,14 @@ static enum run_exit create(struct run *run, const json_t *request)
 {
     size_t bytes = json_dumpb(request, NULL, 0, JSON_COMPACT);
     char *body SCOPED_FREE = calloc(1, bytes + 1);
-    const struct client_request create = {.method = "POST", .path = "/v1/leases", .body = body};
     struct client_answer answer = {0};
     struct error err = {0};
     int result = error_set(&err, -ENOMEM, "There is no memory for the request.");
     if (body != NULL && json_dumpb(request, body, bytes, JSON_COMPACT) == bytes)
-        result = client_send(run->socket_path, &create, ANSWER_MS, &answer, &err);
+        result = send_request(run, body, &answer, &err);
     if (result < 0) {
         fprintf(stderr, "omertad: %s\n", err.message);
-        return result == -ENOENT || result == -ECONNREFUSED || result == -EACCES ? RUN_NO_DAEMON : RUN_FAILED;
+        return no_daemon(result) ? RUN_NO_DAEMON : RUN_FAILED;
     }
     const char *id = json_string_value(json_object_get(answer.json, "id"));
     enum run_exit code = RUN_DONE;
@@ -294,6 +313,21 @@ static void release(struct run *run)
     client_answer_done(&answer);
 }
 
+/* A signal came. Return: false when this process is to leave. A scheduler's signal may come twice, from it and from a
+ * script of the job that passes it on; a person's second one comes later. */
+static bool interrupt(struct run *run, uint64_t now_ms)
+{
+    if (run->interrupted_ms == 0) {
+        run->interrupted_ms = now_ms;
+        release(run);
+        return true;
+    }
+    if (now_ms - run->interrupted_ms < SAME_SIGNAL_MS)
+        return true;
+    run_view_note(&run->view, "leaving; the lease ends for want of heartbeats");
+    return false;
+}
+
 /* ---- following ------------------------------------------------------------------------------------------------- */
 
 /* How long to sleep at most, in milliseconds. */
@@ -325,11 +359,8 @@ static bool follow(struct run *run, int signals)
             break;
         char byte;
         if ((watched[0].revents & POLLIN) != 0 && read(signals, &byte, 1) == 1) {
-            if (run->interrupts++ > 0) {
-                run_view_note(&run->view, "leaving; the lease ends for want of heartbeats");
+            if (!interrupt(run, clock_monotonic_ms()))
                 return false;
-            }
-            release(run);
         }
         if (watched[1].revents != 0)
             read_stream(run, clock_monotonic_ms());

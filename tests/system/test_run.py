@@ -91,6 +91,7 @@ class RunExternal(DaemonCase):
                              wait_for(lambda: self.client.get(f"/v1/leases/{lease['id']}")["state"] == "running"
                                       and "running", LIMIT, "it runs"))
             run.process.send_signal(number)
+            run.process.send_signal(signal.SIGTERM)  # a scheduler's and its script's
             code, lines, errors = run.end()
             self.assertEqual((0, ""), (code, errors))
             self.assertEqual({"type": "run.ended", "reason": "released", "detail": None, "exit_code": 0}, lines[-1])
