@@ -1,0 +1,111 @@
+"""docs/api.md, run as it stands: every shell block in one shell, in its order, with a real VM.
+
+A block that is followed by one of text or JSON must print each of its lines. Where the page says `<!-- test: NAME -->` the
+world does something that the operator does not do: the consumer admits the VM, the tenant breaks the rules.
+"""
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+
+import guest
+from case import DaemonCase
+from daemon import ROOT
+
+PAGE = ROOT / "docs" / "api.md"
+PART = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- test: (\w+) -->$", re.MULTILINE | re.DOTALL)
+LIMIT_S = 120
+
+
+def parts():
+    """(kind, text) of what the page has for the test, in its order: blocks by their language, marks as "mark"."""
+    for found in PART.finditer(PAGE.read_text(encoding="utf-8")):
+        kind, text, mark = found.groups()
+        yield ("mark", mark) if mark else (kind, text)
+
+
+class Shell:
+    """One bash that reads what a person would paste; ends at the first command that fails."""
+
+    def __init__(self, argv, environment, folder):
+        self._process = subprocess.Popen(argv, env=environment, cwd=folder, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._count = 0
+        self.run("set -e")
+
+    def run(self, text):
+        """Run a block. Return: what it printed. Raise: AssertionError when a command of it failed"""
+        self._count += 1
+        mark = f"block-{self._count}-done"
+        self._process.stdin.write(f"{text}\necho {mark}\n".encode())
+        self._process.stdin.flush()
+        output, until = b"", time.monotonic() + LIMIT_S
+        while not output.endswith(f"{mark}\n".encode()):
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0, until - time.monotonic()))
+            piece = os.read(self._process.stdout.fileno(), 65536) if ready else b""
+            if not piece:
+                raise AssertionError(f"the block failed or did not end:\n{text}\n{output.decode()}")
+            output += piece
+        return output.decode().removesuffix(f"{mark}\n")
+
+    def close(self):
+        """End it."""
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class Docs(DaemonCase):
+    """The operator's day."""
+
+    def setUp(self):
+        for tool in ("jq", "tshark", "bash"):
+            self.assertTrue(shutil.which(tool), f"{tool} is missing: make deps")
+
+    def start_shell(self):
+        """A shell as the daemon's user would have it."""
+        folder = self.daemon.folder / "operator"
+        (folder / "run").mkdir(parents=True)
+        (folder / "run" / "omertad").symlink_to(self.daemon.runtime)
+        (folder / "key.pub").write_bytes(self.lab.ssh_key.with_suffix(".pub").read_bytes())
+        self.lab.user.give(folder)
+        consumer = self.lab.consumer(0)
+        environment = {**self.daemon.environment, "XDG_RUNTIME_DIR": str(folder / "run"), "SSH_KEY": str(folder / "key.pub"),
+                       "CONSUMER_KEY": consumer.public_key, "CONSUMER_ENDPOINT": consumer.endpoint,
+                       "OMERTAD_TCP": f"http://127.0.0.1:{self.daemon.port}",
+                       "OMERTAD_TOKEN_FILE": str(self.daemon.data / "token")}
+        command = self.lab.prov.command(*self.lab.user.command("bash"))
+        shell = Shell(command, environment, folder)
+        self.addCleanup(shell.close)
+        return shell
+
+    def test_the_page_does_what_it_says(self):
+        shell, printed, ran = self.start_shell(), "", 0
+        for kind, text in parts():
+            if kind == "sh":
+                printed, ran = shell.run(text), ran + 1
+            elif kind in ("text", "json"):
+                for line in text.splitlines():
+                    self.assertIn(line, [one.rstrip("\r") for one in printed.splitlines()], f"in:\n{printed}")
+            elif kind == "mark":
+                getattr(self, f"do_{text}")()
+        self.assertGreater(ran, 10)
+        self.assert_nothing_left()
+
+    def do_admit(self):
+        """The consumer admits the VM."""
+        self.vm = self.client.get("/v1/leases")["items"][0]["vm"]
+        self.lab.consumer(0).admit(self.vm["public_key"], self.vm["tunnel_ip"])
+        self.addCleanup(self.lab.consumer(0).dismiss, self.vm["public_key"])
+
+    def do_violate(self):
+        """The tenant takes the guest's firewall down and tries to reach somebody else."""
+        shell = guest.Shell(self.lab.world, self.vm["tunnel_ip"], self.lab.ssh_key, self.lab.ssh_log)
+        self.addCleanup(shell.close)
+        attack = next(one for one in self.lab.attacks(self.lab.consumer(0)) if one.code == guest.FOREIGN and one.ip == "8.8.8.8")
+        guest.drop_firewall(shell, guest.detour_targets([attack]))
+        self.assertEqual([], guest.run_attacks(shell, [attack]))
