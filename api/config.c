@@ -80,10 +80,28 @@ static void take_resolvers(const struct decode_node *network, struct config *con
     }
 }
 
+static void take_attachment(const struct decode_node *network, struct config *config)
+{
+    struct decode_node node = decode_member(network, "attachment");
+    const char *name = decode_present(&node) ? decode_string(&node, 1, 32) : NULL;
+    if (name == NULL)
+        return;
+    const bool stream = strcmp(name, "stream") == 0;
+    if (!stream && strcmp(name, "datagram") != 0)
+        decode_fault(&node, NULL, "must be \"datagram\" or \"stream\"");
+    config->network.attachment = stream ? NAT_FRAMING_STREAM : NAT_FRAMING_DATAGRAM;
+}
+
 static void take_network(const struct decode_node *root, struct config *config)
 {
-    static const char *const keys[] = {
-        "mode", "samplingRate", "allowModeOverride", "allowPrivateEndpoints", "allowOnlineInstall", "resolvers", NULL};
+    static const char *const keys[] = {"mode",
+                                       "samplingRate",
+                                       "attachment",
+                                       "allowModeOverride",
+                                       "allowPrivateEndpoints",
+                                       "allowOnlineInstall",
+                                       "resolvers",
+                                       NULL};
     struct decode_node network = decode_member(root, "network");
     if (!decode_present(&network) || !decode_object(&network, keys))
         return;
@@ -94,6 +112,7 @@ static void take_network(const struct decode_node *root, struct config *config)
     struct decode_node rate = decode_member(&network, "samplingRate");
     if (decode_present(&rate))
         decode_number(&rate, 0.001, 1, &config->network.sampling_rate);
+    take_attachment(&network, config);
     take_boolean(&network, "allowModeOverride", &config->network.allow_mode_override);
     take_boolean(&network, "allowPrivateEndpoints", &config->network.allow_private_endpoints);
     take_boolean(&network, "allowOnlineInstall", &config->network.allow_online_install);

@@ -22,6 +22,7 @@ struct config {
     struct {
         enum mode mode;
         double sampling_rate;
+        enum nat_framing attachment; /* between hypervisor and NAT */
         bool allow_mode_override;
         bool allow_private_endpoints;
         bool allow_online_install;

@@ -3,6 +3,7 @@
 struct vmm_config machines_config(const struct config *config)
 {
     return (struct vmm_config){
+        .attachment = config->network.attachment,
         .image_dir = config->paths.images,
         .runtime_dir = config->paths.runtime,
         .cache_dir = config->paths.data,

@@ -42,10 +42,11 @@ static void widen(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }
 
-int attachment_open(struct attachment *ret_attachment, struct error *err)
+int attachment_open(enum nat_framing framing, struct attachment *ret_attachment, struct error *err)
 {
     struct attachment attachment = {-1, -1};
-    int rc = attachment_pair(SOCK_DGRAM, &attachment.host_fd, &attachment.guest_fd, err);
+    const int type = framing == NAT_FRAMING_STREAM ? SOCK_STREAM : SOCK_DGRAM;
+    int rc = attachment_pair(type, &attachment.host_fd, &attachment.guest_fd, err);
     if (rc != 0)
         return rc;
     widen(attachment.host_fd);

@@ -1,5 +1,5 @@
-/* Socket pairs that join the daemon to a hypervisor: the attachment itself, which carries one Ethernet frame a datagram,
- * and the streams beside it. */
+/* Socket pairs that join the daemon to a hypervisor: the attachment itself, which carries Ethernet frames, and the
+ * streams beside it. */
 #ifndef VMM_ATTACHMENT_H
 #define VMM_ATTACHMENT_H
 
@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "base/error.h"
+#include "nat/nat.h"
 
 /* Keeps datagrams apart like SOCK_DGRAM, but Linux queues more than ten of them, and shows when the other end is gone. */
 #ifndef OMERTAD_PORTABLE
@@ -22,8 +23,8 @@ enum attachment_limits {
 
 /**
  * struct attachment - A virtual cable
- * @host_fd:  the NAT's end: SOCK_DGRAM, non-blocking
- * @guest_fd: the hypervisor's end: SOCK_DGRAM, blocking, as QEMU wants it (it changes that by itself)
+ * @host_fd:  the NAT's end: non-blocking
+ * @guest_fd: the hypervisor's end: blocking, as QEMU wants it (it changes that by itself)
  *
  * Owner: the machine. Both ends close on exec; -1 is an end that was handed on.
  */
@@ -34,11 +35,12 @@ struct attachment {
 
 /**
  * attachment_open() - Make a cable
+ * @framing:        what it carries: the ends are datagram or stream sockets
  * @ret_attachment: filled on success
  * Return:          0 or negative
  * Thread:          any
  */
-int attachment_open(struct attachment *ret_attachment, struct error *err);
+int attachment_open(enum nat_framing framing, struct attachment *ret_attachment, struct error *err);
 
 /**
  * attachment_listen() - The host's end of a cable whose other end is somebody else's: a socket at a path

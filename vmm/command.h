@@ -21,7 +21,7 @@ enum command_limits {
  */
 enum command_fd {
     COMMAND_FD_FIRST = 3,
-    COMMAND_FD_NET = 3,      /* SOCK_DGRAM, one Ethernet frame a datagram; not with COMMAND_NET_NAMED */
+    COMMAND_FD_NET = 3,      /* the attachment; not with COMMAND_NET_NAMED */
     COMMAND_FD_CONSOLE = 4,  /* SOCK_STREAM, connected; listening with COMMAND_NET_NAMED */
     COMMAND_FD_QMP = 5,      /* SOCK_STREAM, listening */
     COMMAND_FD_SEED = 6,     /* opened O_RDONLY */

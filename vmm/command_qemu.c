@@ -135,6 +135,9 @@ static void add_network(struct command *command, const struct command_qemu *qemu
     case COMMAND_NET_DGRAM:
         command_add(command, "dgram,id=net0,local.type=fd,local.str=%d", COMMAND_FD_NET);
         break;
+    case COMMAND_NET_STREAM:
+        command_add(command, "stream,id=net0,server=off,addr.type=fd,addr.str=%d", COMMAND_FD_NET);
+        break;
     case COMMAND_NET_NAMED:
         command_add(command, "dgram,id=net0,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s",
                     qemu->vm_socket, qemu->host_socket);

@@ -11,7 +11,8 @@
 
 /** enum command_net - What stands at COMMAND_FD_NET. */
 enum command_net {
-    COMMAND_NET_DGRAM, /* one end of an attachment; the NAT has the other */
+    COMMAND_NET_DGRAM,  /* one end of an attachment; the NAT has the other */
+    COMMAND_NET_STREAM, /* the same as a stream: each frame behind its length */
     COMMAND_NET_NAMED, /* nothing: two names in the machine's folder, so that another daemon's NAT can come in its place */
     COMMAND_NET_TAP, /* an attached tap device of the machine's own namespace; the launcher opened it */
 };

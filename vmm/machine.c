@@ -159,6 +159,21 @@ int machine_prepare(struct machine *machine, const struct machine_places *places
 
 /* ---- starting ---------------------------------------------------------------------------------------------- */
 
+/* A stream has no names that another daemon's NAT could take over, and the socket of an external machine is datagrams. */
+static enum nat_framing framing_of(const struct machine *machine, const struct machine_places *places)
+{
+    return machine->outlives || machine->spec->external ? NAT_FRAMING_DATAGRAM : places->attachment;
+}
+
+static enum command_net net_of(const struct machine *machine, const struct machine_places *places)
+{
+    if (machine->spec->direct)
+        return COMMAND_NET_TAP;
+    if (machine->outlives)
+        return COMMAND_NET_NAMED;
+    return framing_of(machine, places) == NAT_FRAMING_STREAM ? COMMAND_NET_STREAM : COMMAND_NET_DGRAM;
+}
+
 /* The NAT at the host's end of the cable. */
 static int start_nat(struct machine *machine, const struct machine_places *places, bool peer_known,
                      struct nat **ret_nat, struct error *err)
@@ -169,6 +184,7 @@ static int start_nat(struct machine *machine, const struct machine_places *place
         return rc;
     const struct nat_config config = {
         .frame_fd = machine->attachment.host_fd,
+        .framing = framing_of(machine, places),
         .peer_known = peer_known,
         .report_fd = far_fd,
         .flows_max = places->flows_max,
@@ -236,7 +252,8 @@ int machine_attach(struct machine *machine, const struct machine_places *places,
 {
     if (machine->spec->external)
         return attach_external(machine, places, ret_nat, err);
-    int rc = machine->outlives ? lay_named(machine, places, err) : attachment_open(&machine->attachment, err);
+    int rc = machine->outlives ? lay_named(machine, places, err)
+                               : attachment_open(framing_of(machine, places), &machine->attachment, err);
     return rc != 0 ? rc : start_nat(machine, places, !machine->outlives || machine->adopted, ret_nat, err);
 }
 
@@ -271,9 +288,7 @@ static int build_command(const struct machine *machine, const struct machine_pla
         .name = machine->spec->id.text,
         .vcpus = machine->spec->vcpus,
         .memory_mib = machine->spec->memory_mib,
-        .net = machine->spec->direct ? COMMAND_NET_TAP
-               : machine->outlives   ? COMMAND_NET_NAMED
-                                     : COMMAND_NET_DGRAM,
+        .net = net_of(machine, places),
         .vm_socket = file_path(places, &machine->spec->id, vm_name, vm_socket),
         .host_socket = file_path(places, &machine->spec->id, frames_name, host_socket),
         .guest_mac = machine->spec->guest_mac,

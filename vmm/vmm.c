@@ -46,7 +46,8 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     vmm->config.packages_dir = config->packages_dir == NULL ? NULL : places->packages_dir;
     places->allow_private = config->allow_private;
     places->flows_max = config->flows_max;
-    places->keep_machines = config->keep_machines;
+    places->keep_machines = config->keep_machines && config->attachment == NAT_FRAMING_DATAGRAM;
+    places->attachment = config->attachment;
     const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
     int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
     if (rc == 0)

@@ -165,6 +165,9 @@ struct vmm_config {
     bool allow_private;       /* direct: private ranges are reachable from a guest */
     /* Machines outlive a daemon that is killed or leaves, and can be adopted; else they die with it. */
     bool keep_machines;
+    /* How frames lie between hypervisor and NAT. A stream costs a third, but dies with its daemon: machines with one are not
+     * kept whatever keep_machines says. */
+    enum nat_framing attachment;
     uint32_t machines_max;     /* at one time; 0: VMM_MACHINES_MAX */
     uint32_t flows_max;        /* of each; as nat_config's */
     uint32_t boot_watchdog_ms; /* kvm without a sign of life for so long: kill, try again with tcg */

@@ -21,7 +21,8 @@ static void every_key_of_the_file_is_taken(void **state)
 {
     (void)state;
     const char *text =
-        "{\"network\":{\"mode\":\"conntrack\",\"samplingRate\":0.5,\"allowModeOverride\":true,"
+        "{\"network\":{\"mode\":\"conntrack\",\"samplingRate\":0.5,\"attachment\":\"stream\",\"allowModeOverride\":"
+        "true,"
         "\"allowPrivateEndpoints\":true,\"allowOnlineInstall\":true},"
         "\"tunnel\":{\"timeoutS\":0,\"lostS\":86400},\"lease\":{\"expiringLeadS\":5},\"listen\":{\"tcp\":\"[::1]:0\"},"
         "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\",\"packages\":\"/p\"},"
@@ -34,6 +35,7 @@ static void every_key_of_the_file_is_taken(void **state)
     assert_true(config.network.sampling_rate > 0.49 && config.network.sampling_rate < 0.51);
     assert_true(config.network.allow_mode_override);
     assert_int_equal(config.network.mode, MODE_CONNTRACK);
+    assert_int_equal(config.network.attachment, NAT_FRAMING_STREAM);
     assert_true(config.network.allow_private_endpoints);
     assert_true(config.network.allow_online_install);
     assert_int_equal(config.tunnel.timeout_s, 0);
@@ -93,6 +95,7 @@ static void each_fault_is_named_by_the_key_s_full_path(void **state)
         {"{\"network\":{\"mode\":\"Direct\"}}", "network.mode must be \"filtered\", \"conntrack\""},
         {"{\"network\":{\"samplingRate\":0.00099}}", "network.samplingRate must be 0.001 to 1"},
         {"{\"network\":{\"samplingRate\":1.01}}", "network.samplingRate must be 0.001 to 1"},
+        {"{\"network\":{\"attachment\":\"dgram\"}}", "network.attachment must be \"datagram\" or \"stream\""},
         {"{\"network\":{\"allowOnlineInstall\":1}}", "network.allowOnlineInstall must be true or false"},
         {"{\"tunnel\":{\"timeoutS\":86401}}", "tunnel.timeoutS must be 0 to 86400"},
         {"{\"tunnel\":{\"lostS\":-1}}", "tunnel.lostS must be 0 to 86400"},
@@ -148,6 +151,7 @@ static void without_a_file_the_folders_are_the_user_s(void **state)
     assert_int_equal(config.listen.tcp.port, 8470);
     assert_int_equal(config.network.mode, MODE_FILTERED);
     assert_int_equal(sampling_ppm(config.network.sampling_rate), 10000);
+    assert_int_equal(config.network.attachment, NAT_FRAMING_DATAGRAM);
     assert_false(config.network.allow_mode_override);
     assert_false(config.network.allow_online_install);
     assert_int_equal(config.tunnel.timeout_s, 120);

@@ -14,7 +14,7 @@ static void each_end_has_the_flags_that_its_user_wants(void **state)
     (void)state;
     struct attachment attachment;
     size_t fds = fixture_open_fds();
-    assert_int_equal(attachment_open(&attachment, NULL), 0);
+    assert_int_equal(attachment_open(NAT_FRAMING_DATAGRAM, &attachment, NULL), 0);
     assert_true((fcntl(attachment.host_fd, F_GETFL) & O_NONBLOCK) != 0);
     assert_true((fcntl(attachment.guest_fd, F_GETFL) & O_NONBLOCK) == 0);
     assert_true((fcntl(attachment.host_fd, F_GETFD) & FD_CLOEXEC) != 0);
@@ -29,7 +29,7 @@ static void a_frame_stays_one_frame(void **state)
     (void)state;
     struct attachment attachment;
     char frame[2048];
-    assert_int_equal(attachment_open(&attachment, NULL), 0);
+    assert_int_equal(attachment_open(NAT_FRAMING_DATAGRAM, &attachment, NULL), 0);
     assert_int_equal(send(attachment.guest_fd, "first", 5, 0), 5);
     assert_int_equal(send(attachment.guest_fd, frame, 1514, 0), 1514);
     assert_int_equal(recv(attachment.host_fd, frame, sizeof frame, 0), 5);
@@ -39,13 +39,27 @@ static void a_frame_stays_one_frame(void **state)
     attachment_close(&attachment);
 }
 
+static void a_stream_is_a_stream_with_the_same_flags(void **state)
+{
+    (void)state;
+    struct attachment attachment;
+    char bytes[16];
+    assert_int_equal(attachment_open(NAT_FRAMING_STREAM, &attachment, NULL), 0);
+    assert_true((fcntl(attachment.host_fd, F_GETFL) & O_NONBLOCK) != 0);
+    assert_true((fcntl(attachment.guest_fd, F_GETFD) & FD_CLOEXEC) != 0);
+    assert_int_equal(send(attachment.guest_fd, "one", 3, 0), 3);
+    assert_int_equal(send(attachment.guest_fd, "two", 3, 0), 3);
+    assert_int_equal(recv(attachment.host_fd, bytes, sizeof bytes, 0), 6);
+    attachment_close(&attachment);
+}
+
 static void a_guest_that_does_not_read_cannot_hold_the_host(void **state)
 {
     (void)state;
     struct attachment attachment;
     char frame[1514] = {0};
     int sent = 0;
-    assert_int_equal(attachment_open(&attachment, NULL), 0);
+    assert_int_equal(attachment_open(NAT_FRAMING_DATAGRAM, &attachment, NULL), 0);
     while (send(attachment.host_fd, frame, sizeof frame, 0) > 0)
         assert_true(++sent < 100000);
     assert_true(errno == EAGAIN || errno == ENOBUFS);
@@ -77,7 +91,7 @@ static void no_descriptors_left_is_an_error_and_leaks_none(void **state)
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     const struct rlimit none = {.rlim_cur = 3, .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    int rc = attachment_open(&attachment, &err);
+    int rc = attachment_open(NAT_FRAMING_DATAGRAM, &attachment, &err);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(rc, -EMFILE);
     assert_non_null(strstr(err.message, "socket pair"));
@@ -87,8 +101,11 @@ static void no_descriptors_left_is_an_error_and_leaks_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_end_has_the_flags_that_its_user_wants),      cmocka_unit_test(a_frame_stays_one_frame),
-        cmocka_unit_test(a_guest_that_does_not_read_cannot_hold_the_host), cmocka_unit_test(reports_stay_apart),
+        cmocka_unit_test(each_end_has_the_flags_that_its_user_wants),
+        cmocka_unit_test(a_frame_stays_one_frame),
+        cmocka_unit_test(a_stream_is_a_stream_with_the_same_flags),
+        cmocka_unit_test(a_guest_that_does_not_read_cannot_hold_the_host),
+        cmocka_unit_test(reports_stay_apart),
         cmocka_unit_test(no_descriptors_left_is_an_error_and_leaks_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,6 +116,19 @@ static void a_machine_that_outlives_its_daemon_has_names_where_others_have_a_soc
     assert_true(has_argument(&command, "socket,id=qmp,fd=5,server=on,wait=off"));
 }
 
+static void a_stream_attachment_is_the_same_descriptor_with_another_netdev(void **state)
+{
+    (void)state;
+    struct command_qemu qemu = sound();
+    struct command command;
+    struct error err = {0};
+    qemu.net = COMMAND_NET_STREAM;
+    assert_int_equal(command_qemu_build(&qemu, &command, &err), 0);
+    assert_true(has_argument(&command, "stream,id=net0,server=off,addr.type=fd,addr.str=3"));
+    assert_true(has_argument(&command, "virtio-net-pci,netdev=net0,mac=52:54:00:ab:cd:ef,romfile="));
+    assert_true(has_argument(&command, "socket,id=console,fd=4"));
+}
+
 static void names_that_qemu_would_take_apart_are_refused(void **state)
 {
     (void)state;
@@ -385,6 +398,7 @@ int main(void)
         cmocka_unit_test(the_command_of_a_tcg_machine_with_a_disk_is_the_snapshot),
         cmocka_unit_test(without_a_disk_nothing_names_its_descriptor),
         cmocka_unit_test(a_machine_that_outlives_its_daemon_has_names_where_others_have_a_socket),
+        cmocka_unit_test(a_stream_attachment_is_the_same_descriptor_with_another_netdev),
         cmocka_unit_test(names_that_qemu_would_take_apart_are_refused),
         cmocka_unit_test(a_direct_machine_has_a_tap_at_the_same_descriptor_and_else_the_same_command),
         cmocka_unit_test(a_root_disk_is_the_first_and_stands_under_its_overlay_alone),
