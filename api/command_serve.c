@@ -9,8 +9,10 @@
 #include "api/api.h"
 #include "api/client.h"
 #include "api/command.h"
+#include "api/handover.h"
 #include "api/http.h"
 #include "api/journal.h"
+#include "api/lease_recover.h"
 #include "api/machines.h"
 #include "api/notify.h"
 #include "api/options.h"
@@ -26,8 +28,11 @@ static const char usage[] =
     "  --images DIR        guest images (default: DATA/images)\n"
     "  --listen ADDR:PORT  loopback address for HTTP (default: 127.0.0.1:8470; port 0 lets the system choose)\n"
     "  --allow-root        run as root all the same\n"
+    "  --handover          ask the daemon that serves now to leave, and take over its machines\n"
     "\n"
-    "Logs to stderr. SIGTERM or SIGINT ends every machine, then the daemon.\n"
+    "Logs to stderr. SIGTERM or SIGINT ends every machine, then the daemon. SIGUSR2 ends the daemon alone: its "
+    "machines\n"
+    "run on without network until the next daemon has proved them (but with onDaemonExit \"terminate\").\n"
     "Exit code: 0 ended as asked, 1 it failed, 2 the command line or the configuration is wrong.\n";
 
 enum {
@@ -70,6 +75,7 @@ static int open_store(struct daemon *daemon, struct error *err)
     daemon->service.expiring_lead_s = daemon->config->lease.expiring_lead_s;
     daemon->service.resolver_count = daemon->config->network.resolver_count;
     memcpy(daemon->service.resolvers, daemon->config->network.resolvers, sizeof daemon->service.resolvers);
+    daemon->service.keep_machines = daemon->config->keep_machines;
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     observer_init(&daemon->observer, route_table, &daemon->log);
@@ -148,18 +154,23 @@ static int open_all(struct daemon *daemon, struct error *err)
         (result = token_open(daemon->config->paths.data, &daemon->token, err)) < 0 ||
         (result = open_store(daemon, err)) < 0 ||
         (result = idempotency_open(daemon->config->paths.data, &daemon->idempotency, err)) < 0 ||
-        (result = lease_service_recover(&daemon->service, err)) < 0 ||
-        (result = open_machines(daemon, err)) < 0 || (result = open_helpers(daemon, err)) < 0 ||
+        (result = open_machines(daemon, err)) < 0 || (result = lease_recover(&daemon->service, err)) < 0 ||
+        (result = open_helpers(daemon, err)) < 0 ||
         (result = open_http(daemon, err)) < 0)
         return result;
     return 0;
 }
 
-static void close_all(struct daemon *daemon)
+/* @leave: what can live on does */
+static void close_all(struct daemon *daemon, bool leave)
 {
     if (daemon->store != NULL) {
         /* Machines first, while the API still answers what becomes of them. */
-        vmm_close(lease_service_detach(&daemon->service));
+        struct vmm *vmm = lease_service_detach(&daemon->service);
+        if (leave)
+            vmm_leave(vmm);
+        else
+            vmm_close(vmm);
         http_stop(daemon->http);
         if (daemon->http != NULL)
             unlink(daemon->socket_path);
@@ -220,7 +231,15 @@ static int wait_for_end(const struct daemon *daemon, const sigset_t *ending)
     return number;
 }
 
-static int run(const struct config *config)
+/* The daemon that serves now leaves before anything of it is needed here: its locks, its sockets, its machines. */
+static int take_place(const struct daemon *daemon, struct error *err)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/omertad.sock", daemon->config->paths.runtime);
+    return handover_ask(path, &daemon->log, err);
+}
+
+static int run(const struct config *config, bool handover)
 {
     struct daemon daemon = {.config = config, .log = {.fd = STDERR_FILENO, .least = LOG_INFO}};
     struct error err = {0};
@@ -232,20 +251,24 @@ static int run(const struct config *config)
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &ending, NULL);
 
     int exit_code = COMMAND_OK;
-    if (open_all(&daemon, &err) < 0) {
+    bool leave = false;
+    if ((handover && take_place(&daemon, &err) < 0) || open_all(&daemon, &err) < 0) {
         log_line(&daemon.log, LOG_ERROR, "daemon.failed", "cause=\"%s\"", err.message);
         exit_code = COMMAND_FAILED;
     } else {
         say_started(&daemon);
         notify_send(&daemon.notify, "READY=1\nSTATUS=Serving leases.");
         int signal_number = wait_for_end(&daemon, &ending);
-        notify_send(&daemon.notify, "STOPPING=1\nSTATUS=Ending machines.");
+        leave = signal_number == SIGUSR2;
+        notify_send(&daemon.notify, leave ? "STOPPING=1\nSTATUS=Leaving machines to the next daemon."
+                                          : "STOPPING=1\nSTATUS=Ending machines.");
         log_line(&daemon.log, LOG_INFO, "daemon.ending", "signal=%d", signal_number);
     }
-    close_all(&daemon);
+    close_all(&daemon, leave);
     notify_close(&daemon.notify);
     log_line(&daemon.log, LOG_INFO, "daemon.ended", "exit_code=%d", exit_code);
     return exit_code;
@@ -254,7 +277,7 @@ static int run(const struct config *config)
 int command_serve(int argc, char **argv)
 {
     struct options options;
-    if (!options_read(argc, argv, "cdrilR", &options))
+    if (!options_read(argc, argv, "cdrilRH", &options))
         return COMMAND_USAGE;
     if (options.help) {
         fputs(usage, stdout);
@@ -275,5 +298,5 @@ int command_serve(int argc, char **argv)
         fprintf(stderr, "omertad: %s\n", err.message);
         return COMMAND_USAGE;
     }
-    return run(&config);
+    return run(&config, options.handover);
 }

@@ -197,6 +197,20 @@ static void take_capacity(const struct decode_node *root, struct config *config)
     take_integer(&capacity, "diskMib", 0, DISK_MIB_MAX, &config->capacity.disk_mib);
 }
 
+static void take_on_exit(const struct decode_node *root, struct config *config)
+{
+    struct decode_node on_exit = decode_member(root, "onDaemonExit");
+    if (!decode_present(&on_exit))
+        return;
+    const char *word = json_string_value(on_exit.value);
+    if (word != NULL && strcmp(word, "keep") == 0)
+        config->keep_machines = true;
+    else if (word != NULL && strcmp(word, "terminate") == 0)
+        config->keep_machines = false;
+    else
+        decode_fault(&on_exit, NULL, "must be \"keep\" or \"terminate\"");
+}
+
 /* ---- whole ----------------------------------------------------------------------------------------------------- */
 
 /* All faults in one message, each with its key written as network.mode. */
@@ -218,7 +232,8 @@ static int report(const struct decode_errors *errors, struct error *err)
 
 int config_parse(const char *text, size_t length, struct config *config, struct error *err)
 {
-    static const char *const keys[] = {"network", "tunnel", "lease", "listen", "paths", "hypervisor", "capacity", NULL};
+    static const char *const keys[] = {"network",    "tunnel",   "lease",        "listen", "paths",
+                                       "hypervisor", "capacity", "onDaemonExit", NULL};
     struct decode_errors errors = {0};
     json_t *tree = NULL;
     int result = decode_parse((const uint8_t *)text, length, &errors, &tree, err);
@@ -233,6 +248,7 @@ int config_parse(const char *text, size_t length, struct config *config, struct 
     take_paths(&root, config);
     take_hypervisor(&root, config);
     take_capacity(&root, config);
+    take_on_exit(&root, config);
     json_decref(tree);
     return errors.count > 0 ? report(&errors, err) : 0;
 }

@@ -53,6 +53,7 @@ struct config {
         uint32_t start_timeout_ms;
         uint32_t powerdown_ms;
     } hypervisor;
+    bool keep_machines; /* they outlive a daemon that is killed or leaves */
     struct store_resources capacity;
     uint32_t flows_max; /* of one lease, as descriptors allow */
     bool disk_given;    /* capacity.disk_mib is the file's, 0 too */

@@ -82,6 +82,7 @@ void config_default_values(struct config *config)
     config->hypervisor.boot_watchdog_ms = BOOT_WATCHDOG_MS;
     config->hypervisor.start_timeout_ms = START_TIMEOUT_MS;
     config->hypervisor.powerdown_ms = POWERDOWN_MS;
+    config->keep_machines = true;
 }
 
 static uint64_t at_least_one(uint64_t value)

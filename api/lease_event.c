@@ -367,6 +367,8 @@ static int on_ended(struct lease_service *service, const struct vmm_event *event
         result = append_event(service, event, "image.rejected", err);
     if (result == 0 && event->end == VMM_END_FILTER_FAILED)
         result = append_event(service, event, "filter.failed", err);
+    if (result == 0 && event->end == VMM_END_RECOVERY_FAILED)
+        result = append_event(service, event, "recovery.failed", err);
     return result;
 }
 

@@ -12,7 +12,6 @@
 
 enum {
     FIRST_POLICY = 1, /* generation of a lease's first policy */
-    RECOVER_PAGE = 64 /* leases looked at in one go at start */
 };
 
 int lease_service_init(struct lease_service *service, struct store *store, const struct log *log,
@@ -373,94 +372,4 @@ bool lease_service_accel(struct lease_service *service, struct vmm_accel *ret_ac
         vmm_read_accel(service->vmm, ret_accel);
     pthread_rwlock_unlock(&service->gate);
     return attached;
-}
-
-/* ---- recovery -------------------------------------------------------------------------------------------------- */
-
-/* What is needed of a lease that an earlier daemon left. */
-struct leftover {
-    struct id id;
-    int64_t pid;
-    uint64_t pid_start_ticks;
-    char boot_id[ID_TEXT_BYTES];
-    bool expired; /* while no daemon was there */
-};
-
-struct leftovers {
-    const struct lease_service *service;
-    size_t count;
-    struct leftover items[RECOVER_PAGE];
-};
-
-static int collect_leftover(void *context, const struct store_lease *lease)
-{
-    struct leftovers *leftovers = context;
-    if (leftovers->count < RECOVER_PAGE) {
-        struct leftover *one = &leftovers->items[leftovers->count++];
-        *one = (struct leftover){.id = lease->id, .pid = lease->pid, .pid_start_ticks = lease->pid_start_ticks};
-        memcpy(one->boot_id, lease->boot_id, sizeof one->boot_id);
-        const struct lease_span span = lease_limits_span(leftovers->service, lease);
-        one->expired = span.deadline_ms != 0 && span.deadline_ms <= clock_boot_ms();
-    }
-    return 0;
-}
-
-static int end_leftover(struct lease_service *service, const struct leftover *one, struct error *err)
-{
-    struct error reap = {0};
-    int reaped = one->pid == 0 ? 0 : vmm_reap_stray(one->pid, one->pid_start_ticks, one->boot_id, &reap);
-    if (reaped < 0)
-        log_line(service->log, LOG_ERROR, "recovery.stray_left", "lease=%s pid=%lld cause=\"%s\"", one->id.text,
-                 (long long)one->pid, reap.message);
-    uint64_t now_ms = clock_wall_ms();
-    const struct store_end end = {
-        .reason = one->expired ? LEASE_EXPIRED : LEASE_RECOVERY_FAILED,
-        .initiated_by = "provider",
-        .detail = reaped < 0    ? "The daemon was started anew and could not end the machine that it found."
-                  : reaped == 1 ? "The daemon was started anew and ended the machine that it found."
-                                : "The daemon was started anew and found no machine.",
-        .exit_code = -1,
-        .detected_ms = now_ms,
-        .stopped_ms = now_ms,
-    };
-    int result =
-        one->expired ? 0 : store_event_append(service->store, "recovery.failed", one->id.text, "{}", now_ms, err);
-    if (result == 0)
-        result = store_lease_terminate(service->store, one->id.text, &end, err);
-    if (result < 0 && result != -EALREADY)
-        return result;
-    log_line(service->log, LOG_WARNING, "recovery.failed", "lease=%s pid=%lld stray=%s", one->id.text,
-             (long long)one->pid,
-             reaped == 1   ? "ended"
-             : reaped == 0 ? "none"
-                           : "left");
-    return 0;
-}
-
-static int recover_state(struct lease_service *service, enum lease_state state, struct error *err)
-{
-    const struct store_filter filter = {.state = lease_state_name(state), .limit = RECOVER_PAGE};
-    struct leftovers leftovers = {.service = service, .count = 1};
-    /* Each round ends what it found, so the first page is always the next one. */
-    while (leftovers.count > 0) {
-        leftovers.count = 0;
-        int result = store_lease_list(service->store, &filter, collect_leftover, &leftovers, err);
-        for (size_t i = 0; result == 0 && i < leftovers.count; i++)
-            result = end_leftover(service, &leftovers.items[i], err);
-        if (result < 0)
-            return result;
-    }
-    return 0;
-}
-
-int lease_service_recover(struct lease_service *service, struct error *err)
-{
-    for (int state = 0; state < LEASE_STATE_COUNT; state++) {
-        if (lease_is_final((enum lease_state)state))
-            continue;
-        int result = recover_state(service, (enum lease_state)state, err);
-        if (result < 0)
-            return result;
-    }
-    return 0;
 }

@@ -28,6 +28,7 @@ enum lease_service_limits {
  * @resolvers: of guests that install online; set by the owner as well
  * @tunnel_lost_ms:    of a consumer's silence, 0 without end
  * @expiring_lead_s:   of the warning before a lease's end; as the two before
+ * @keep_machines:     machines outlive the daemon, so that lease_recover() can take them over; as the three before
  * @watch:             waits for the leases' time limits; NULL after a failed lease_service_init()
  * @boot_id:           of this boot, "" where there is none
  *
@@ -46,6 +47,7 @@ struct lease_service {
     size_t resolver_count;
     uint32_t resolvers[VMM_RESOLVERS_MAX];
     uint32_t expiring_lead_s;
+    bool keep_machines;
     struct lease_watch *watch;
     char boot_id[ID_TEXT_BYTES];
 };
@@ -60,13 +62,6 @@ int lease_service_init(struct lease_service *service, struct store *store, const
 
 /** lease_service_done() - End it, detached. Thread: the owner */
 void lease_service_done(struct lease_service *service);
-
-/**
- * lease_service_recover() - End what an earlier daemon left: its stray hypervisors and the leases that had not ended
- * Return: 0; negative when the store cannot be read or written
- * Thread: the owner, before lease_service_attach()
- */
-int lease_service_recover(struct lease_service *service, struct error *err);
 
 /** lease_service_attach() - Take leases from now on. @vmm: not owned. Thread: the owner */
 void lease_service_attach(struct lease_service *service, struct vmm *vmm);

@@ -11,6 +11,7 @@ struct vmm_config machines_config(const struct config *config)
         .kvm_device = config->hypervisor.kvm_device,
         .packages_dir = config->paths.packages[0] == '\0' ? NULL : config->paths.packages,
         .allow_private = config->network.allow_private_endpoints,
+        .keep_machines = config->keep_machines,
         .machines_max = config->capacity.leases,
         .flows_max = config->flows_max,
         .boot_watchdog_ms = config->hypervisor.boot_watchdog_ms,

@@ -5,15 +5,11 @@
 #include <string.h>
 
 static const struct option known[] = {
-    {"config", required_argument, NULL, 'c'},
-    {"data", required_argument, NULL, 'd'},
-    {"runtime", required_argument, NULL, 'r'},
-    {"images", required_argument, NULL, 'i'},
-    {"listen", required_argument, NULL, 'l'},
-    {"allow-root", no_argument, NULL, 'R'},
-    {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},  {"data", required_argument, NULL, 'd'},
+    {"runtime", required_argument, NULL, 'r'}, {"images", required_argument, NULL, 'i'},
+    {"listen", required_argument, NULL, 'l'},  {"allow-root", no_argument, NULL, 'R'},
+    {"handover", no_argument, NULL, 'H'},      {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 };
 
 static void take(int letter, struct options *options)
@@ -36,6 +32,9 @@ static void take(int letter, struct options *options)
         break;
     case 'R':
         options->allow_root = true;
+        break;
+    case 'H':
+        options->handover = true;
         break;
     case 'j':
         options->json = true;

@@ -10,6 +10,7 @@
 struct options {
     struct config_overrides overrides;
     bool allow_root;
+    bool handover;
     bool json;
     bool help;
     int operand_count;
@@ -19,7 +20,7 @@ struct options {
 /**
  * options_read() - Read a subcommand's options
  * @allowed: letters of those that it takes: c --config, d --data, r --runtime, i --images, l --listen, R --allow-root,
- *           j --json. --help is always taken
+ *           H --handover, j --json. --help is always taken
  * Return:   true; false after a line on stderr about what is wrong
  * Thread:   main
  */

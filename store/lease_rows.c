@@ -267,7 +267,15 @@ static int transition(struct store *store, const char *id, const struct store_ch
         return -EINVAL;
     }
     result = move(store, id, change, err);
-    return result < 0 ? result : tell_moved(store, id, from, change->at_ms, err);
+    if (result == 0)
+        result = tell_moved(store, id, from, change->at_ms, err);
+    if (result == 0 && from == LEASE_RECOVERING && change->to == LEASE_RUNNING)
+        result = lease_tell(store,
+                            "INSERT INTO events (at_ms, type, lease_id, data)"
+                            " SELECT ?2, 'recovery.adopted', id, json_object('pid', pid, 'attachment', attachment)"
+                            " FROM leases WHERE id = ?1",
+                            id, change->at_ms, err);
+    return result;
 }
 
 int store_lease_transition(struct store *store, const char *id, const struct store_change *change, struct error *err)
@@ -364,8 +372,11 @@ int store_lease_policy(struct store *store, const char *id, uint64_t generation,
 static int open_external(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
 {
     static const enum lease_state steps[] = {LEASE_PREPARING, LEASE_STARTING, LEASE_RUNNING};
-    int result = 0;
-    for (size_t at = 0; result == 0 && at < sizeof steps / sizeof *steps; at++) {
+    const size_t count = sizeof steps / sizeof *steps;
+    enum lease_state state = LEASE_TERMINATED;
+    int result = lease_living(store, id, &state, err);
+    /* One that an earlier daemon had open is on its way already. */
+    for (size_t at = state == LEASE_RECOVERING ? count - 1 : 0; result == 0 && at < count; at++) {
         const struct store_change change = {.to = steps[at], .at_ms = at_ms};
         if (change.to == LEASE_RUNNING) /* never before its filter */
             result = note_policy(store, id, generation, at_ms, err);

@@ -282,7 +282,8 @@ int store_termination_list(struct store *store, const struct store_filter *filte
  * struct store_change - What changes together with a lease's state
  *
  * NULL and 0 leave a column as it is. Becoming running for the first time sets started_ms; becoming recovering sets
- * policy_observed to 0, because what the daemon before had enforced is gone with it.
+ * policy_observed to 0, because what the daemon before had enforced is gone with it. From recovering to running comes with
+ * `recovery.adopted`.
  */
 struct store_change {
     enum lease_state to;
@@ -367,8 +368,8 @@ int store_lease_terminate(struct store *store, const char *id, const struct stor
 int store_lease_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err);
 
 /**
- * store_lease_opened() - An external lease has its socket and its NAT enforces @generation: from pending to running, each
- * state with its event and `filter.armed`, in one transaction
+ * store_lease_opened() - An external lease has its socket and its NAT enforces @generation: from pending, or from
+ * recovering, to running, each state with its event and `filter.armed`, in one transaction
  * Return: 0; -ENOENT; -EALREADY when it has ended; -EINVAL with slug "transition-refused" when it is not pending
  * Thread: any
  */
@@ -410,6 +411,17 @@ int store_violation_record(struct store *store, const struct store_violation *vi
  */
 int store_violation_record_all(struct store *store, const struct store_violation *rows, size_t count,
                                struct id *ret_ids, struct error *err);
+
+/**
+ * store_violation_serials() - The serials from which another NAT and another reader of the guest's reports may count
+ * @guest_first:     the first that a guest's report can have; those of a NAT are below it
+ * @ret_next:        0 when the lease has no violation yet
+ * @ret_guest_next:  @guest_first when no guest has reported yet
+ * Return: 0 or negative
+ * Thread: any
+ */
+int store_violation_serials(struct store *store, const char *lease_id, uint32_t guest_first, uint32_t *ret_next,
+                            uint32_t *ret_guest_next, struct error *err);
 
 /** store_evidence_purge() - Purge evidence that is too old at @now_ms or one too many; rows stay. Thread: any */
 int store_evidence_purge(struct store *store, uint64_t now_ms, struct error *err);

@@ -297,6 +297,28 @@ static void read_row(struct query *query, struct store_violation *ret_violation)
     ret_violation->evidence_bytes = (uint32_t)length;
 }
 
+int store_violation_serials(struct store *store, const char *lease_id, uint32_t guest_first, uint32_t *ret_next,
+                            uint32_t *ret_guest_next, struct error *err)
+{
+    static const char sql[] = "SELECT coalesce(max(CASE WHEN serial < ?2 THEN serial + 1 END), 0),"
+                              " coalesce(max(CASE WHEN serial >= ?2 THEN serial + 1 END), ?2)"
+                              " FROM violations WHERE lease_id = ?1";
+    struct query query = {0};
+    int result = store_read(store, &query, sql, err);
+    if (result == 0) {
+        query_bind_key(&query, lease_id);
+        query_bind_u64(&query, guest_first);
+        result = query_step(&query);
+    }
+    if (result == 1) {
+        *ret_next = query_u32(&query);
+        *ret_guest_next = query_u32(&query);
+        result = query.code;
+    }
+    store_read_done(store, &query);
+    return result;
+}
+
 int store_violation_get(struct store *store, const char *id, struct store_violation *ret_violation, struct error *err)
 {
     struct query query = {0};

@@ -238,6 +238,7 @@ static int lay_named(struct machine *machine, const struct machine_places *place
 static int attach_external(struct machine *machine, const struct machine_places *places, struct nat **ret_nat,
                            struct error *err)
 {
+    (void)machine_remove_folder(places->machines_fd, machine->spec->id.text); /* an earlier daemon's */
     int rc = make_folder(machine, places, err);
     if (rc == 0)
         rc = lay_named(machine, places, err);

@@ -232,7 +232,7 @@ int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
     struct machine *machine = machine_create(spec);
     if (machine == NULL)
         return error_set(err, -ENOMEM, "no memory for a machine");
-    machine->outlives = vmm->places.keep_machines && !spec->direct && !spec->external;
+    machine->outlives = vmm->places.keep_machines && !spec->direct;
     int rc = take_in(vmm, machine, err);
     if (rc != 0)
         machine_free(machine);

@@ -94,6 +94,7 @@ enum vmm_end {
     VMM_END_TUNNEL_LOST,
     VMM_END_HEARTBEAT_LOST,  /* vmm_stop_for(): whoever asked for it is gone */
     VMM_END_RECOVERY_FAILED, /* vmm_adopt(): something of the machine could not be proved */
+    VMM_END_LAST = VMM_END_RECOVERY_FAILED,
 };
 
 enum vmm_event_kind {

@@ -21,7 +21,7 @@ _omertad() {
             ;;
         *)
             case $command in
-                serve) words="--config --data --runtime --images --listen --allow-root --help" ;;
+                serve) words="--config --data --runtime --images --listen --allow-root --handover --help" ;;
                 doctor) words="--json --config --data --runtime --images --listen --help" ;;
                 run)
                     if [[ $current != -* ]]; then

@@ -28,6 +28,7 @@ static void every_key_of_the_file_is_taken(void **state)
         "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\",\"packages\":\"/p\"},"
         "\"hypervisor\":{\"qemu\":\"qemu\",\"kvmDevice\":\"/dev/kvm\",\"bootWatchdogMs\":100,"
         "\"startTimeoutMs\":200,\"powerdownMs\":0},"
+        "\"onDaemonExit\":\"keep\","
         "\"capacity\":{\"leases\":1,\"vcpus\":2,\"memoryMib\":3,\"diskMib\":0}}";
     struct config config;
     struct error err = {0};
@@ -48,6 +49,22 @@ static void every_key_of_the_file_is_taken(void **state)
     assert_string_equal(config.hypervisor.qemu, "qemu");
     assert_int_equal(config.hypervisor.start_timeout_ms, 200);
     assert_int_equal(config.capacity.memory_mib, 3);
+    assert_true(config.keep_machines);
+}
+
+static void what_becomes_of_machines_is_one_of_two_words(void **state)
+{
+    (void)state;
+    struct config config = {.keep_machines = true};
+    struct error err = {0};
+    assert_int_equal(config_parse("{\"onDaemonExit\":\"terminate\"}", 28, &config, &err), 0);
+    assert_false(config.keep_machines);
+    static const char *const bad[] = {"{\"onDaemonExit\":\"leave\"}", "{\"onDaemonExit\":true}",
+                                      "{\"onDaemonExit\":null}"};
+    for (size_t at = 0; at < sizeof bad / sizeof *bad; at++) {
+        assert_int_equal(config_parse(bad[at], strlen(bad[at]), &config, &err), -EINVAL);
+        assert_non_null(strstr(err.message, "onDaemonExit must be \"keep\" or \"terminate\""));
+    }
 }
 
 static void an_empty_object_changes_nothing(void **state)
@@ -280,6 +297,7 @@ int main(void)
         cmocka_unit_test(no_disk_at_all_is_another_thing_than_none_given),
         cmocka_unit_test(leases_are_bounded_by_the_descriptors_that_are_there),
         cmocka_unit_test(every_key_of_the_file_is_taken),
+        cmocka_unit_test(what_becomes_of_machines_is_one_of_two_words),
         cmocka_unit_test(an_empty_object_changes_nothing),
         cmocka_unit_test(every_mode_is_known_by_its_name),
         cmocka_unit_test(null_and_false_switch_the_port_off),

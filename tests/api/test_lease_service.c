@@ -322,71 +322,6 @@ static void without_machines_nothing_is_reserved(void **state)
     lease_service_done(&service);
 }
 
-static void what_an_earlier_daemon_left_is_ended_at_start(void **state)
-{
-    struct store_fixture *fixture = *state;
-    struct lease_service service;
-    struct store_resources capacity = fixture_capacity(4);
-    struct error err = {0};
-    /* More than one page of them, none of which would have ended by itself. */
-    const struct store_resources room = fixture_capacity(70);
-    for (unsigned n = 1; n <= 70; n++) {
-        struct store_lease endless = fixture_lease(n);
-        endless.ttl_s = 0;
-        endless.expires_ms = 0;
-        assert_works(store_lease_reserve(fixture->store, &endless, &room, &err), err);
-    }
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
-    assert_works(lease_service_recover(&service, &err), err);
-    struct store_resources used;
-    assert_works(store_capacity_used(fixture->store, &used, &err), err);
-    assert_int_equal(used.leases, 0);
-    struct store_lease lease;
-    assert_works(store_lease_get(fixture->store, fixture_lease(70).id.text, &lease, &err), err);
-    assert_int_equal(lease.reason, LEASE_RECOVERY_FAILED);
-    assert_string_equal(lease.initiated_by, "provider");
-    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'recovery.failed'"), 70);
-    assert_works(lease_service_recover(&service, &err), err); /* nothing is left to do */
-    lease_service_done(&service);
-}
-
-static void what_expired_while_no_daemon_was_there_has_expired(void **state)
-{
-    struct store_fixture *fixture = *state;
-    struct lease_service service;
-    struct store_resources capacity = fixture_capacity(4);
-    struct error err = {0};
-    struct store_lease lease;
-    assert_works(lease_service_init(&service, fixture->store, NULL, &capacity, &err), err);
-    /* By the clock of this boot, whatever the wall clock says; by the wall clock after another boot. */
-    const struct {
-        const char *boot_id;
-        uint64_t deadline_ms;
-        uint64_t expires_ms;
-        enum lease_reason reason;
-    } rows[] = {
-        {service.boot_id, 1, clock_wall_ms() + 3600000, LEASE_EXPIRED},
-        {service.boot_id, clock_boot_ms() + 3600000, 1, LEASE_RECOVERY_FAILED},
-        {"11111111-1111-4111-8111-111111111111", clock_boot_ms() + 3600000, 1, LEASE_EXPIRED},
-        {"11111111-1111-4111-8111-111111111111", 1, clock_wall_ms() + 3600000, LEASE_RECOVERY_FAILED},
-    };
-    enum { ROWS = sizeof rows / sizeof rows[0] };
-    capacity = fixture_capacity(ROWS);
-    for (unsigned n = 0; n < ROWS; n++) {
-        lease = fixture_lease(n);
-        snprintf(lease.deadline_boot_id, sizeof lease.deadline_boot_id, "%s", rows[n].boot_id);
-        lease.deadline_ms = rows[n].deadline_ms;
-        lease.expires_ms = rows[n].expires_ms;
-        assert_works(store_lease_reserve(fixture->store, &lease, &capacity, &err), err);
-    }
-    assert_works(lease_service_recover(&service, &err), err);
-    for (unsigned n = 0; n < ROWS; n++) {
-        assert_works(store_lease_get(fixture->store, fixture_lease(n).id.text, &lease, &err), err);
-        assert_int_equal(lease.reason, rows[n].reason);
-    }
-    lease_service_done(&service);
-}
-
 int main(int argc, char **argv)
 {
     if (fake_qemu_is_meant(argv[0]))
@@ -401,10 +336,8 @@ int main(int argc, char **argv)
         STORED(a_lease_is_warned_of_its_end_and_ends),
         STORED(a_renewed_lease_ends_when_the_renewal_says),
         STORED(a_lease_lives_as_long_as_its_heart_beats),
-        STORED(what_expired_while_no_daemon_was_there_has_expired),
         STORED(an_image_that_was_changed_ends_its_lease_with_an_event),
         STORED(without_machines_nothing_is_reserved),
-        STORED(what_an_earlier_daemon_left_is_ended_at_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

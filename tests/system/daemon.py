@@ -241,11 +241,11 @@ class Daemon:
         return self._namespace.run(*self.command(*arguments), check=False, timeout=timeout, env=self.environment,
                                    cwd=self.folder)
 
-    def start(self, wait=True, through=()):
-        """Start `serve`, by a program that becomes it when @through names one. Return: self"""
+    def start(self, wait=True, through=(), extra=()):
+        """Start `serve` with options @extra, by a program that becomes it when @through names one. Return: self"""
         self._log = open(self.log_file, "ab")
         self._process = self._namespace.start(
-            *self._user.command(*through, self.program, "serve", "--config", self.config_file), cwd=self.folder,
+            *self._user.command(*through, self.program, "serve", "--config", self.config_file, *extra), cwd=self.folder,
             env=self.environment, stdout=self._log, stderr=self._log)
         if wait:
             wait_for(self.is_ready, LIMIT_START, "the daemon is ready")
@@ -263,6 +263,12 @@ class Daemon:
     def send_signal(self, number):
         """Send a signal to the daemon's own process."""
         self._process.send_signal(number)
+
+    def detach(self):
+        """Let go of the process that serves, for another one to take its place. Return: the process"""
+        process, self._process = self._process, None
+        self._log.close()
+        return process
 
     def wait(self, limit=20.0):
         """Wait for the daemon's end. Return: its exit code, negative for a signal"""

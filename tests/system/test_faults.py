@@ -56,9 +56,9 @@ class Shutdown(LabCase):
         self.assertEqual(found, daemon.client().get("/v1/node")["accelerator"])
         self.assertEqual(0, daemon.stop())
 
-    def test_kill_9_takes_the_machines_along(self):
+    def test_kill_9_takes_the_machines_along_when_they_are_not_to_be_kept(self):
         before = self.lab.oracle.mark()
-        daemon, lease = self.start("kill9")
+        daemon, lease = self.start("kill9", {"onDaemonExit": "terminate"})
         self.assertTrue(daemon.machines())
         daemon.send_signal(signal.SIGKILL)
         self.assertEqual(-signal.SIGKILL, daemon.wait())
@@ -105,7 +105,7 @@ class Confinement(DaemonCase):
                 self.assertEqual("1", process_field(pid, "NoNewPrivs"))
                 self.assertNotIn("0", process_field(pid, "Uid").split() if self.lab.user.real_root else [])
 
-    def test_the_hypervisor_is_the_daemon_s_child_and_dies_with_it(self):
+    def test_the_hypervisor_is_the_daemon_s_child(self):
         self.assertEqual(str(self.daemon.pid), process_field(self.hypervisor, "PPid"))
 
     def test_the_hypervisor_has_an_exact_set_of_descriptors(self):

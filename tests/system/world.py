@@ -177,6 +177,11 @@ class Consumer:
                 return int(seconds)
         return 0
 
+    def received_bytes(self, vm_public_key):
+        """Bytes that came from a VM through its tunnel, handshakes included."""
+        lines = self._wg("show", self.name, "transfer").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(vm_public_key))
+
     def pings(self, vm_ip, count=1, limit=5.0):
         """Whether the VM answers @count pings through the tunnel."""
         return ping(self._namespace, vm_ip, count, limit)
