@@ -220,7 +220,7 @@ lint: ## formatting, clang-tidy, shellcheck
 	$(Q)sh deploy/install-deps.sh build lint test
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
 	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/*/native/*.[ch])
-	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh deploy/completion/*.bash base/*.sh .ci/run
+	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh deploy/completion/*.bash deploy/slurm/*.sbatch base/*.sh .ci/run
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
 	$(Q)echo "lint: done"
 
@@ -240,7 +240,7 @@ install: all ## install into $(DESTDIR)$(PREFIX): program, manual, completions, 
 	install -m 644 deploy/completion/omertad.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/omertad
 	install -m 644 deploy/completion/_omertad $(DESTDIR)$(ZSH_DIR)/
 	install -m 644 README.md openapi.yaml $(DOC_DIR)/
-	cp -R deploy/examples/. $(DOC_DIR)/examples/
+	cp -R deploy/examples/. deploy/grafana deploy/kubernetes deploy/nomad deploy/prometheus deploy/slurm $(DOC_DIR)/examples/
 	cp -R deploy/guest/. $(GUEST_DIR)/
 ifeq ($(SYSTEM),Darwin)
 	install -d $(DESTDIR)$(PREFIX)/share/omertad/launchd

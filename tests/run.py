@@ -108,7 +108,7 @@ def main():
 
     runners = {
         "house": lambda: python_tests(["tests/house/layers.py", "tests/contract/document.py"], build / "omertad"),
-        "deploy": lambda: python_tests(["tests/deploy/test_deploy.py"], build / "omertad"),
+        "deploy": lambda: python_tests(["tests/deploy/test_deploy.py", "tests/deploy/test_fleet.py"], build / "omertad"),
         "unit": lambda: unit_tests(build),
         "contract": lambda: python_tests(["tests/contract/tools.py"], build / "omertad"),
         "system": lambda: counted([sys.executable, "tests/system/run.py"],
