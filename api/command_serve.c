@@ -155,8 +155,7 @@ static int open_all(struct daemon *daemon, struct error *err)
         (result = open_store(daemon, err)) < 0 ||
         (result = idempotency_open(daemon->config->paths.data, &daemon->idempotency, err)) < 0 ||
         (result = open_machines(daemon, err)) < 0 || (result = lease_recover(&daemon->service, err)) < 0 ||
-        (result = open_helpers(daemon, err)) < 0 ||
-        (result = open_http(daemon, err)) < 0)
+        (result = open_helpers(daemon, err)) < 0 || (result = open_http(daemon, err)) < 0)
         return result;
     return 0;
 }

@@ -120,7 +120,7 @@ static struct store_lease create(const char *word, bool external)
     snprintf(request.image, sizeof request.image, "%s", external ? "" : word);
     snprintf(request.ssh_keys[0], sizeof request.ssh_keys[0],
              "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g");
-    assert_works(lease_service_create(&house.service, &request, &lease, &err), err);
+    assert_works(lease_service_create(&house.service, &request, NULL, &lease, &err), err);
     return await(lease.id.text, LEASE_RUNNING);
 }
 
