@@ -199,32 +199,56 @@ static bool negotiate(const struct route *route, const char *accept, bool *ret_w
 
 /* ---- the decision ---------------------------------------------------------------------------------------------- */
 
-static bool token_is_good(const struct admission *admission, const char *authorization)
+/* The token of an Authorization header. Return: false when it is not a bearer's */
+static bool take_token(const char *authorization, struct token *ret_token)
 {
     static const char scheme[] = "Bearer ";
-    if (admission->token == NULL || authorization == NULL || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
+    if (strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
         return false;
     const char *text = authorization + sizeof scheme - 1;
-    return token_matches(admission->token, text, strlen(text));
+    token_from_text(text, strlen(text), ret_token);
+    return true;
+}
+
+bool admission_allows(const struct admission *admission, const struct route *route, const struct token *token)
+{
+    enum token_scope scope;
+    return admission->check_peer || route->auth == ROUTE_OPEN ||
+           (tokens_find(admission->tokens, token, &scope) && scope >= route_scope(route->auth));
+}
+
+static void refuse_token(const struct admission *admission, const struct request *request, struct response *response)
+{
+    unsigned wait_s = token_limiter_fail(admission->limiter, clock_monotonic_ms());
+    if (wait_s == 0) {
+        problem_respond(response, request, PROBLEM_UNAUTHORIZED, "The token is none of this service.");
+        return;
+    }
+    problem_respond(response, request, PROBLEM_TOO_MANY_FAILURES, "Too many wrong tokens within a minute.");
+    response_header(response, "Retry-After", "%u", wait_s);
 }
 
 /* Who calls: a peer by its uid, or a client by its token. Return: true when it may. */
 static bool caller_is_good(const struct admission *admission, const struct route *route,
-                           const struct header_fields *fields, const struct request *request, struct response *response)
+                           const struct header_fields *fields, const struct request *request, struct response *response,
+                           struct token *ret_token)
 {
-    if (admission->check_peer || route->auth == ROUTE_OPEN || token_is_good(admission, fields->authorization))
+    enum token_scope scope;
+    if (admission->check_peer || route->auth == ROUTE_OPEN)
         return true;
     if (fields->authorization == NULL) {
         problem_respond(response, request, PROBLEM_UNAUTHORIZED, "The request has no Authorization header.");
-        return false;
+    } else if (!take_token(fields->authorization, ret_token) || !tokens_find(admission->tokens, ret_token, &scope)) {
+        refuse_token(admission, request, response);
+    } else if (scope < route_scope(route->auth)) {
+        problem_respond(response, request, PROBLEM_INSUFFICIENT_SCOPE,
+                        "The token has the scope \"%s\", and this operation needs \"%s\".", token_scope_name(scope),
+                        token_scope_name(route_scope(route->auth)));
+        response_header(response, "WWW-Authenticate", "Bearer error=\"insufficient_scope\", scope=\"%s\"",
+                        token_scope_name(route_scope(route->auth)));
+    } else {
+        return true;
     }
-    unsigned wait_s = token_limiter_fail(admission->limiter, clock_monotonic_ms());
-    if (wait_s == 0) {
-        problem_respond(response, request, PROBLEM_UNAUTHORIZED, "The token is not the one of this service.");
-        return false;
-    }
-    problem_respond(response, request, PROBLEM_TOO_MANY_FAILURES, "Too many wrong tokens within a minute.");
-    response_header(response, "Retry-After", "%u", wait_s);
     return false;
 }
 
@@ -314,12 +338,13 @@ struct admitted admission_decide(const struct admission *admission, const char *
         response_header(response, "Allow", "%s", allow);
         return (struct admitted){0};
     }
-    if (!caller_is_good(admission, match.route, fields, request, response) ||
+    struct token token = {0};
+    if (!caller_is_good(admission, match.route, fields, request, response, &token) ||
         !query_is_good(match.route, request, response) || !content_is_good(match.route, fields, request, response))
         return (struct admitted){0};
     request->idempotency_key = fields->idempotency_key;
     request->if_match = fields->if_match;
     request->if_none_match = fields->if_none_match;
     request->last_event_id = fields->last_event_id;
-    return (struct admitted){.route = match.route};
+    return (struct admitted){.route = match.route, .token = token};
 }

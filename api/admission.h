@@ -63,17 +63,19 @@ struct admission {
     bool check_peer;
     size_t name_count;
     char names[ADMISSION_NAMES_MAX][ADMISSION_NAME_BYTES];
-    const struct token *token;
+    struct tokens *tokens;
     struct token_limiter *limiter;
 };
 
 /**
  * struct admitted - The outcome
  * @route:      the handler to run, or NULL when @response was filled already
+ * @token:      what was shown, when it was looked at; all zero else
  * @must_close: the peer may not be trusted to know where its request ends
  */
 struct admitted {
     const struct route *route;
+    struct token token;
     bool must_close;
 };
 
@@ -88,6 +90,9 @@ struct admitted {
 struct admitted admission_decide(const struct admission *admission, const char *target,
                                  const struct header_fields *fields, uint32_t peer_uid, struct request *request,
                                  struct response *response);
+
+/** admission_allows() - Whether a token's owner may use a route at this moment. Thread: any */
+bool admission_allows(const struct admission *admission, const struct route *route, const struct token *token);
 
 /** media_type_is_json() - "application/json", at most with charset=utf-8. Thread: any */
 bool media_type_is_json(const char *content_type);

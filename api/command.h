@@ -23,6 +23,9 @@ int command_run(int argc, char **argv);
 /** command_nat() - Run one NAT by itself. Thread: main */
 int command_nat(int argc, char **argv);
 
+/** command_token() - List, add and revoke tokens. Thread: main */
+int command_token(int argc, char **argv);
+
 /** command_launch() - Become pasta, then a hypervisor; started by vmm alone. Thread: main */
 int command_launch(int argc, char **argv);
 

@@ -46,7 +46,7 @@ struct daemon {
     struct log log;
     atomic_ulong log_dropped;
     struct notify notify;
-    struct token token;
+    struct tokens tokens;
     struct store *store;
     struct streams *streams;
     struct event_feed *feed;
@@ -134,7 +134,7 @@ static int open_http(struct daemon *daemon, struct error *err)
     const struct http_config http = {.routes = route_table,
                                      .context = &daemon->api,
                                      .observer = &daemon->observer,
-                                     .token = &daemon->token,
+                                     .tokens = &daemon->tokens,
                                      .streams = daemon->streams,
                                      .unix_fd = unix_fd,
                                      .tcp_fd = tcp_fd,
@@ -151,7 +151,7 @@ static int open_all(struct daemon *daemon, struct error *err)
 {
     int result;
     if ((result = config_prepare_dirs(daemon->config, err)) < 0 ||
-        (result = token_open(daemon->config->paths.data, &daemon->token, err)) < 0 ||
+        (result = tokens_open(daemon->config->paths.data, &daemon->tokens, err)) < 0 ||
         (result = open_store(daemon, err)) < 0 ||
         (result = idempotency_open(daemon->config->paths.data, &daemon->idempotency, err)) < 0 ||
         (result = open_machines(daemon, err)) < 0 || (result = lease_recover(&daemon->service, err)) < 0 ||

@@ -59,6 +59,9 @@ struct exchange {
     bool streamed;                      /* nothing is left but to close */
     const struct route *route;          /* NULL: the response is there already */
     const struct route *admitted_route; /* as @route was at first */
+    struct token token;                 /* that was shown */
+    const struct listener *listener;
+    struct MHD_Connection *connection;
     size_t discarded;
     struct header_fields fields;
     struct request request;
@@ -168,6 +171,9 @@ static void admit(const struct listener *listener, struct MHD_Connection *connec
                                                 &exchange->request, &exchange->response);
     exchange->route = admitted.route;
     exchange->admitted_route = admitted.route;
+    exchange->token = admitted.token;
+    exchange->listener = listener;
+    exchange->connection = connection;
     /* A stranger's connection ends with its answer: what comes next on it would be beyond the front's sight. */
     exchange->must_close =
         admitted.must_close || roster_class_of(listener->roster, slot_of(connection)) == ROSTER_STRANGER;
@@ -272,9 +278,17 @@ static enum MHD_Result send_response(const struct listener *listener, struct MHD
 
 /* ---- streams --------------------------------------------------------------------------------------------------- */
 
-static void stream_closed(void *connection)
+static void stream_closed(void *context)
 {
-    MHD_resume_connection(connection);
+    const struct exchange *exchange = context;
+    MHD_resume_connection(exchange->connection); /* the exchange may be gone after this */
+}
+
+/* A token that is revoked ends its streams. */
+static bool stream_allowed(void *context)
+{
+    const struct exchange *exchange = context;
+    return admission_allows(&exchange->listener->admission, exchange->admitted_route, &exchange->token);
 }
 
 /* Status line and headers of an answer that the library does not send; the connection's end is the answer's. */
@@ -298,8 +312,11 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
     struct stream_text head = {.bytes = bytes, .capacity = sizeof bytes};
     write_head("200 OK", &exchange->request, response, &head);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    const struct stream_order order = {
-        .fd = info->connect_fd, .source = response->stream, .closed = stream_closed, .context = connection};
+    const struct stream_order order = {.fd = info->connect_fd,
+                                       .source = response->stream,
+                                       .allowed = stream_allowed,
+                                       .closed = stream_closed,
+                                       .context = exchange};
     struct stream *stream = NULL;
     int result = stream_prepare(listener->http->streams, &order, head.bytes, head.used, &stream);
     if (result < 0) {
@@ -403,11 +420,13 @@ static void refuse_head(int fd)
 static enum roster_class class_of(const struct listener *listener, const char *head, size_t length)
 {
     const char *text = NULL;
-    size_t text_bytes = head_bearer(head, length, &text);
-    const struct token *token = listener->admission.token;
-    if (listener->admission.check_peer || (text_bytes > 0 && token != NULL && token_matches(token, text, text_bytes)))
+    struct token token;
+    enum token_scope scope;
+    if (listener->admission.check_peer)
         return ROSTER_SERVED;
-    return ROSTER_STRANGER;
+    size_t text_bytes = head_bearer(head, length, &text);
+    token_from_text(text, text_bytes, &token);
+    return text_bytes > 0 && tokens_find(listener->admission.tokens, &token, &scope) ? ROSTER_SERVED : ROSTER_STRANGER;
 }
 
 static enum front_answer admit_connection(void *context, int fd, const char *head, size_t length)
@@ -502,7 +521,7 @@ int http_start(const struct http_config *config, struct http **ret_http, struct 
     http->streams = config->streams;
     http->observer = config->observer;
     token_limiter_init(&http->limiter);
-    const struct admission common = {.routes = config->routes, .token = config->token, .limiter = &http->limiter};
+    const struct admission common = {.routes = config->routes, .tokens = config->tokens, .limiter = &http->limiter};
     http->unix_listener = (struct listener){.http = http, .fd = config->unix_fd, .admission = common};
     http->unix_listener.admission.check_peer = true;
     http->tcp_listener = (struct listener){.http = http, .fd = config->tcp_fd, .admission = common};

@@ -6,7 +6,7 @@
 #include "api/observe.h"
 #include "api/route.h"
 #include "api/stream.h"
-#include "api/token.h"
+#include "api/token_set.h"
 #include "base/error.h"
 
 enum http_limits {
@@ -23,7 +23,7 @@ enum http_limits {
  * @routes:  ended by a NULL pattern
  * @context: handed to every handler
  * @observer: notes every answer; outlives the server. NULL: nobody does
- * @token:   for the TCP listener; copied by reference, outlives the server
+ * @tokens:  for the TCP listener; outlive the server
  * @streams: for answers that go on; ended by http_stop(), outlives the server
  * @unix_fd: listening socket, non-blocking, or -1
  * @tcp_fd:  as @unix_fd
@@ -33,7 +33,7 @@ struct http_config {
     const struct route *routes;
     void *context;
     struct observer *observer;
-    const struct token *token;
+    struct tokens *tokens;
     struct streams *streams;
     int unix_fd;
     int tcp_fd;

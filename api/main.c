@@ -22,6 +22,7 @@ static const char usage[] =
     "       omertad doctor [--json]           check this machine and the configuration\n"
     "       omertad run LEASE.json            lease a VM, and stay until the lease ends\n"
     "       omertad image list|show|verify    look at guest images\n"
+    "       omertad token list|add|revoke     tokens of the TCP listener\n"
     "       omertad nat [OPTION...]           run one NAT by itself\n"
     "       omertad --version\n"
     "\n"
@@ -42,6 +43,7 @@ static const struct {
     {"run", command_run},
     {"image", command_image},
     {"nat", command_nat},
+    {"token", command_token},
     /* vmm's own, and not in the usage: */
     {"direct-launch", command_launch},
 };

@@ -5,11 +5,17 @@
 #include <string.h>
 
 static const struct option known[] = {
-    {"config", required_argument, NULL, 'c'},  {"data", required_argument, NULL, 'd'},
-    {"runtime", required_argument, NULL, 'r'}, {"images", required_argument, NULL, 'i'},
-    {"listen", required_argument, NULL, 'l'},  {"allow-root", no_argument, NULL, 'R'},
-    {"handover", no_argument, NULL, 'H'},      {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},
+    {"data", required_argument, NULL, 'd'},
+    {"runtime", required_argument, NULL, 'r'},
+    {"images", required_argument, NULL, 'i'},
+    {"listen", required_argument, NULL, 'l'},
+    {"allow-root", no_argument, NULL, 'R'},
+    {"handover", no_argument, NULL, 'H'},
+    {"scope", required_argument, NULL, 's'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static void take(int letter, struct options *options)
@@ -29,6 +35,9 @@ static void take(int letter, struct options *options)
         break;
     case 'l':
         options->overrides.listen = optarg;
+        break;
+    case 's':
+        options->scope = optarg;
         break;
     case 'R':
         options->allow_root = true;

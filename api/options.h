@@ -9,6 +9,7 @@
 /** struct options - A command line, read. Strings are argv's. */
 struct options {
     struct config_overrides overrides;
+    const char *scope; /* NULL: not given */
     bool allow_root;
     bool handover;
     bool json;
@@ -20,7 +21,7 @@ struct options {
 /**
  * options_read() - Read a subcommand's options
  * @allowed: letters of those that it takes: c --config, d --data, r --runtime, i --images, l --listen, R --allow-root,
- *           H --handover, j --json. --help is always taken
+ *           H --handover, j --json, s --scope. --help is always taken
  * Return:   true; false after a line on stderr about what is wrong
  * Thread:   main
  */

@@ -31,9 +31,15 @@ static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_TOO_MANY_KEYS] = {"too-many-keys", 503, "Too many idempotency keys", true,
                                "Keys are kept for 24 hours, 20,000 at most. None is forgotten before its time, so no "
                                "further one is taken. Without the header the request works."},
-    [PROBLEM_UNAUTHORIZED] = {"unauthorized", 401, "A token is needed", false,
-                              "Over TCP each operation needs `Authorization: Bearer TOKEN`. The token stands in the "
-                              "file `token` of the daemon's data folder. The unix socket needs none."},
+    [PROBLEM_UNAUTHORIZED] =
+        {"unauthorized", 401, "A token is needed", false,
+         "Over TCP each operation needs `Authorization: Bearer TOKEN`. The first token stands in "
+         "the file `token` of the daemon's data folder; `omertad token add` makes others. The unix "
+         "socket needs none."},
+    [PROBLEM_INSUFFICIENT_SCOPE] = {"insufficient-scope", 403, "The token does not allow this", false,
+                                    "A token has one of the scopes read (look at everything), lease (and make, change "
+                                    "and end leases) and admin (and change the node). `omertad token add` makes one of "
+                                    "another scope."},
     [PROBLEM_ORIGIN_FORBIDDEN] = {"origin-forbidden", 403, "Another site may not call this service", false,
                                   "The request carries an Origin that is not this service's own: a web page of "
                                   "somebody else made it."},

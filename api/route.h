@@ -7,12 +7,18 @@
 
 #include "api/request.h"
 #include "api/response.h"
+#include "api/token_set.h"
 
-/** enum route_auth - What a caller over TCP must show. Over the unix socket the peer's uid stands for it. */
+/** enum route_auth - The least scope of a caller's token over TCP. Over the unix socket the peer's uid stands for all. */
 enum route_auth {
-    ROUTE_TOKEN, /* zero, so that a forgotten class is the strict one */
-    ROUTE_OPEN,
+    ROUTE_ADMIN, /* zero, so that a forgotten one is the strictest */
+    ROUTE_LEASE,
+    ROUTE_READ,
+    ROUTE_OPEN, /* no token at all */
 };
+
+/** route_scope() - The scope that an auth stands for. @auth: not ROUTE_OPEN. Thread: any */
+enum token_scope route_scope(enum route_auth auth);
 
 /**
  * route_handler - Answer one request

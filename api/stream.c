@@ -143,6 +143,10 @@ static bool advance(struct stream *stream, short events, uint64_t now_ms)
 {
     if ((events & (POLLHUP | POLLERR | POLLNVAL | POLLRDHUP)) != 0)
         return false;
+    if (stream->order.allowed != NULL && !stream->order.allowed(stream->order.context)) {
+        log_line(stream->streams->log, LOG_INFO, "stream.dropped", "reason=token");
+        return false;
+    }
     if (!has_pending(stream))
         refill(stream, now_ms);
     if (!push(stream, now_ms))

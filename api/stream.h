@@ -83,11 +83,13 @@ size_t streams_count(struct streams *streams);
 /**
  * struct stream_order - A stream to be
  * @fd:     connected socket, not owned; untouched by others until @closed was called
+ * @allowed: asked before each turn whether the stream may go on; NULL: always
  * @closed: called once, from the streams' thread or from stream_begin()
  */
 struct stream_order {
     int fd;
     struct stream_source source;
+    bool (*allowed)(void *context);
     void (*closed)(void *context);
     void *context;
 };

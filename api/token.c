@@ -50,6 +50,17 @@ static int read_token(int fd, const char *path, struct token *ret_token, struct 
                 : error_set(err, -EINVAL, "The token file %s holds no token; remove it and a new one is made.", path);
 }
 
+void token_make(char ret_text[static TOKEN_TEXT_BYTES], struct token *ret_token)
+{
+    uint8_t random[TOKEN_RANDOM_BYTES];
+    randombytes_buf(random, sizeof random);
+    memcpy(ret_text, prefix, sizeof prefix - 1);
+    sodium_bin2base64(ret_text + sizeof prefix - 1, TOKEN_TEXT_BYTES - sizeof prefix + 1, random, sizeof random,
+                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    token_from_text(ret_text, TOKEN_TEXT_BYTES - 1, ret_token);
+    sodium_memzero(random, sizeof random);
+}
+
 static int write_token(const char *data_dir, const char *path, struct token *ret_token, struct error *err)
 {
     char fresh[PATH_BYTES];
@@ -58,20 +69,14 @@ static int write_token(const char *data_dir, const char *path, struct token *ret
     if (fd < 0)
         return error_set(err, -errno, "No token can be made in %s: %s.", data_dir, strerror(errno));
 
-    uint8_t random[TOKEN_RANDOM_BYTES];
-    char text[TOKEN_TEXT_BYTES + 1];
-    randombytes_buf(random, sizeof random);
-    memcpy(text, prefix, sizeof prefix - 1);
-    sodium_bin2base64(text + sizeof prefix - 1, sizeof text - sizeof prefix + 1, random, sizeof random,
-                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    token_from_text(text, TOKEN_TEXT_BYTES - 1, ret_token);
+    char text[TOKEN_TEXT_BYTES];
+    token_make(text, ret_token);
     text[TOKEN_TEXT_BYTES - 1] = '\n';
     /* link() and not rename(): a token that another process has just made stays. */
     bool done = write(fd, text, TOKEN_TEXT_BYTES) == TOKEN_TEXT_BYTES && fsync(fd) == 0 && link(fresh, path) == 0;
     int cause = errno;
     unlink(fresh);
     sodium_memzero(text, sizeof text);
-    sodium_memzero(random, sizeof random);
     return done ? 0 : error_set(err, -cause, "The token file %s cannot be written: %s.", path, strerror(cause));
 }
 

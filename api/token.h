@@ -1,4 +1,5 @@
-/* The bearer token of the TCP listener. The file holds the token; the daemon's memory only its hash. */
+/* Bearer tokens of the TCP listener, and the file of the first one. The file holds the token; the daemon's memory only its
+ * hash. token_set.h has all of them. */
 #ifndef API_TOKEN_H
 #define API_TOKEN_H
 
@@ -16,7 +17,7 @@ enum token_limits {
     TOKEN_FAILURES_MAX = 30, /* wrong tokens a minute that are answered 401; a person mistypes less often */
 };
 
-/** struct token - What is known of the token. Owner: main(). */
+/** struct token - What is known of a token. */
 struct token {
     uint8_t hash[TOKEN_HASH_BYTES];
 };
@@ -29,6 +30,9 @@ struct token {
  * Thread:    any
  */
 int token_open(const char *data_dir, struct token *ret_token, struct error *err);
+
+/** token_make() - A new token. @ret_text: with a NUL; to be wiped. Thread: any */
+void token_make(char ret_text[static TOKEN_TEXT_BYTES], struct token *ret_token);
 
 /** token_from_text() - The hash of a token's text. Thread: any */
 void token_from_text(const char *text, size_t length, struct token *ret_token);

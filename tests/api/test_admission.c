@@ -16,9 +16,9 @@ static void ignore(void *context, const struct request *request, struct response
 
 static const struct route routes[] = {
     {REQUEST_GET, "/open", ROUTE_OPEN, false, NULL, "text/plain", ignore},
-    {REQUEST_GET, "/closed", ROUTE_TOKEN, false, "limit", "application/json", ignore},
+    {REQUEST_GET, "/closed", ROUTE_READ, false, "limit", "application/json", ignore},
     {REQUEST_GET, "/both", ROUTE_OPEN, false, NULL, "application/json text/event-stream", ignore},
-    {REQUEST_POST, "/closed", ROUTE_TOKEN, true, NULL, "application/json", ignore},
+    {REQUEST_POST, "/closed", ROUTE_LEASE, true, NULL, "application/json", ignore},
     {.pattern = NULL},
 };
 
@@ -49,10 +49,23 @@ struct attempt {
     bool closes;
 };
 
-static struct admission make_admission(bool is_unix, const struct token *token, struct token_limiter *limiter)
+/* omt_good may do all, omt_read may look, and omt_old was revoked. */
+static void make_tokens(struct tokens *tokens)
+{
+    struct token_list list = {.count = 3,
+                              .entries = {{.name = "good", .scope = TOKEN_ADMIN},
+                                          {.name = "read", .scope = TOKEN_READ},
+                                          {.name = "old", .scope = TOKEN_ADMIN, .revoked_ms = 1}}};
+    token_from_text("omt_good", 8, &list.entries[0].token);
+    token_from_text("omt_read", 8, &list.entries[1].token);
+    token_from_text("omt_old", 7, &list.entries[2].token);
+    tokens_init(tokens, &list);
+}
+
+static struct admission make_admission(bool is_unix, struct tokens *tokens, struct token_limiter *limiter)
 {
     struct admission admission = {
-        .routes = routes, .check_peer = is_unix, .token = token, .limiter = limiter, .name_count = is_unix ? 0 : 2};
+        .routes = routes, .check_peer = is_unix, .tokens = tokens, .limiter = limiter, .name_count = is_unix ? 0 : 2};
     strcpy(admission.names[0], "127.0.0.1:8470");
     strcpy(admission.names[1], "localhost:8470");
     return admission;
@@ -129,6 +142,14 @@ static void tcp_admits_what_is_right_and_refuses_the_rest(void **state)
         {"method", REQUEST_PUT, "/closed", {GOOD_HOST}, 405, false},
         {"strange method", REQUEST_OTHER, "/closed", {GOOD_HOST}, 405, false},
         {"no token", REQUEST_GET, "/closed", {GOOD_HOST}, 401, false},
+        {"token for reading", REQUEST_GET, "/closed", {GOOD_HOST, {"Authorization", "Bearer omt_read"}}, 0, false},
+        {"less than it takes",
+         REQUEST_POST,
+         "/closed",
+         {GOOD_HOST, {"Authorization", "Bearer omt_read"}, JSON_BODY},
+         403,
+         false},
+        {"revoked token", REQUEST_GET, "/closed", {GOOD_HOST, {"Authorization", "Bearer omt_old"}}, 401, false},
         {"wrong token", REQUEST_GET, "/closed", {GOOD_HOST, {"Authorization", "Bearer omt_bad"}}, 401, false},
         {"basic", REQUEST_GET, "/closed", {GOOD_HOST, {"Authorization", "Basic omt_good"}}, 401, false},
         {"unknown query", REQUEST_GET, "/closed?dry_run=true", {GOOD_HOST, GOOD_TOKEN}, 400, false},
@@ -150,11 +171,11 @@ static void tcp_admits_what_is_right_and_refuses_the_rest(void **state)
         {"key", REQUEST_POST, "/closed", {GOOD_HOST, GOOD_TOKEN, JSON_BODY, {"Idempotency-Key", "k"}}, 400, false},
         {"accept", REQUEST_GET, "/closed", {GOOD_HOST, GOOD_TOKEN, {"Accept", "text/html"}}, 406, false},
     };
-    struct token token;
+    struct tokens tokens;
     struct token_limiter limiter;
-    token_from_text("omt_good", 8, &token);
+    make_tokens(&tokens);
     token_limiter_init(&limiter);
-    const struct admission admission = make_admission(false, &token, &limiter);
+    const struct admission admission = make_admission(false, &tokens, &limiter);
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         expect(&admission, &table[i], 0);
     token_limiter_done(&limiter);
@@ -194,11 +215,11 @@ static void the_unix_socket_takes_our_user_and_root_alone(void **state)
 static void a_right_token_works_after_many_wrong_ones(void **state)
 {
     (void)state;
-    struct token token;
+    struct tokens tokens;
     struct token_limiter limiter;
-    token_from_text("omt_good", 8, &token);
+    make_tokens(&tokens);
     token_limiter_init(&limiter);
-    const struct admission admission = make_admission(false, &token, &limiter);
+    const struct admission admission = make_admission(false, &tokens, &limiter);
     struct attempt wrong = {"wrong", REQUEST_GET, "/closed", {GOOD_HOST, {"Authorization", "Bearer x"}}, 401, false};
     const struct attempt right = {"right", REQUEST_GET, "/closed", {GOOD_HOST, GOOD_TOKEN}, 0, false};
     for (int i = 0; i < TOKEN_FAILURES_MAX; i++)

@@ -59,14 +59,14 @@ static void follow(void *context, const struct request *request, struct response
 static const struct route routes[] = {
     {REQUEST_GET, "/stream", ROUTE_OPEN, false, NULL, "text/event-stream", follow},
     {REQUEST_GET, "/hello", ROUTE_OPEN, false, NULL, "application/json", say_hello},
-    {REQUEST_GET, "/secret", ROUTE_TOKEN, false, NULL, "application/json", say_hello},
+    {REQUEST_GET, "/secret", ROUTE_READ, false, NULL, "application/json", say_hello},
     {REQUEST_POST, "/body", ROUTE_OPEN, true, NULL, "application/json", count_body},
     {REQUEST_DELETE, "/hello", ROUTE_OPEN, false, NULL, "application/json", say_hello},
     {.pattern = NULL},
 };
 
 struct server {
-    struct token token;
+    struct tokens tokens;
     struct listen_address address;
     char dir[40];
     char path[64];
@@ -81,13 +81,15 @@ static int start(void **state)
     snprintf(server->dir, sizeof server->dir, "/tmp/omertad-http-XXXXXX");
     assert_non_null(mkdtemp(server->dir));
     snprintf(server->path, sizeof server->path, "%s/s", server->dir);
-    token_from_text("omt_good", 8, &server->token);
+    struct token_list list = {.count = 1, .entries = {{.name = "test", .scope = TOKEN_READ}}};
+    token_from_text("omt_good", 8, &list.entries[0].token);
+    tokens_init(&server->tokens, &list);
     server->address = (struct listen_address){.ip = INADDR_LOOPBACK};
     assert_int_equal(streams_open(NULL, &server->streams, &err), 0);
     struct http_config config = {
         .streams = server->streams,
         .routes = routes,
-        .token = &server->token,
+        .tokens = &server->tokens,
         .unix_fd = listen_unix(server->path, &err),
         .tcp_fd = listen_tcp(&server->address, &err),
     };
@@ -104,6 +106,7 @@ static int stop(void **state)
     struct server *server = *state;
     http_stop(server->http);
     streams_close(server->streams);
+    tokens_done(&server->tokens);
     unlink(server->path);
     rmdir(server->dir);
     free(server);

@@ -8,7 +8,7 @@
 #include "tests/cmocka.h"
 
 static const struct route routes[] = {
-    {REQUEST_GET, "/v1/leases/{id}", ROUTE_TOKEN, false, NULL, "application/json", NULL},
+    {REQUEST_GET, "/v1/leases/{id}", ROUTE_READ, false, NULL, "application/json", NULL},
     {REQUEST_GET, "/healthz", ROUTE_OPEN, false, NULL, "application/json", NULL},
     {.pattern = NULL},
 };

@@ -14,7 +14,7 @@
 struct operation {
     char path[80];
     char method[8];
-    bool is_open;
+    enum route_auth auth;
     bool takes_body;
 };
 
@@ -23,9 +23,20 @@ struct contract {
     struct operation operations[64];
 };
 
+static enum route_auth auth_of(const char *security)
+{
+    if (strcmp(security, "[]") == 0)
+        return ROUTE_OPEN;
+    if (strcmp(security, "[{bearer: [lease]}]") == 0)
+        return ROUTE_LEASE;
+    assert_string_equal(security, "[{bearer: [admin]}]");
+    return ROUTE_ADMIN;
+}
+
 /* Paths stand at two spaces below `paths:`, methods at four, what belongs to an operation at six. */
 static void read_contract(struct contract *contract)
 {
+    static const char security[] = "      security: ";
     static const char *const methods[] = {"get", "post", "put", "patch", "delete"};
     const struct embed_file *file = embed_files;
     while (file->path != NULL && strcmp(file->path, "openapi.yaml") != 0)
@@ -51,12 +62,13 @@ static void read_contract(struct contract *contract)
             if (strncmp(line + 4, methods[i], strlen(methods[i])) == 0 && line[length - 1] == ':') {
                 assert_true(contract->count < 64);
                 last = &contract->operations[contract->count++];
+                last->auth = ROUTE_READ; /* the document's own default */
                 snprintf(last->path, sizeof last->path, "%s", path);
                 snprintf(last->method, sizeof last->method, "%s", methods[i]);
             }
         }
-        if (last != NULL && strcmp(line, "      security: []") == 0)
-            last->is_open = true;
+        if (last != NULL && strncmp(line, security, sizeof security - 1) == 0)
+            last->auth = auth_of(line + sizeof security - 1);
         if (last != NULL && strcmp(line, "      requestBody:") == 0)
             last->takes_body = true;
     }
@@ -82,7 +94,8 @@ static void every_route_is_an_operation_of_the_contract(void **state)
         const struct operation *operation = find_operation(&contract, route);
         if (operation == NULL)
             fail_msg("%s %s is not in openapi.yaml", request_method_name(route->method), route->pattern);
-        assert_int_equal(operation->is_open, route->auth == ROUTE_OPEN);
+        if (operation->auth != route->auth)
+            fail_msg("%s %s has another scope in openapi.yaml", request_method_name(route->method), route->pattern);
         assert_int_equal(operation->takes_body, route->takes_body);
     }
 }
@@ -100,6 +113,18 @@ static void every_operation_of_the_contract_is_a_route(void **state)
     assert_true(routes > 20);
 }
 
+static void whatever_changes_something_needs_more_than_reading(void **state)
+{
+    (void)state;
+    for (const struct route *route = route_table; route->pattern != NULL; route++) {
+        if (route->method != REQUEST_GET)
+            assert_true(route->auth == ROUTE_LEASE || route->auth == ROUTE_ADMIN);
+    }
+    assert_int_equal(route_scope(ROUTE_ADMIN), TOKEN_ADMIN);
+    assert_int_equal(route_scope(ROUTE_LEASE), TOKEN_LEASE);
+    assert_int_equal(route_scope(ROUTE_READ), TOKEN_READ);
+}
+
 /* ---- matching ------------------------------------------------------------------------------------------------------ */
 
 static void ignore(void *context, const struct request *request, struct response *response)
@@ -111,9 +136,9 @@ static void ignore(void *context, const struct request *request, struct response
 
 static const struct route table[] = {
     {REQUEST_GET, "/", ROUTE_OPEN, false, NULL, "text/html", ignore},
-    {REQUEST_GET, "/a/{x}", ROUTE_TOKEN, false, "limit after", "application/json", ignore},
-    {REQUEST_DELETE, "/a/{x}", ROUTE_TOKEN, false, NULL, "application/json", ignore},
-    {REQUEST_POST, "/a/{x}/b", ROUTE_TOKEN, true, NULL, "application/json", ignore},
+    {REQUEST_GET, "/a/{x}", ROUTE_READ, false, "limit after", "application/json", ignore},
+    {REQUEST_DELETE, "/a/{x}", ROUTE_READ, false, NULL, "application/json", ignore},
+    {REQUEST_POST, "/a/{x}/b", ROUTE_READ, true, NULL, "application/json", ignore},
     {.pattern = NULL},
 };
 
@@ -178,6 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_route_is_an_operation_of_the_contract),
         cmocka_unit_test(every_operation_of_the_contract_is_a_route),
+        cmocka_unit_test(whatever_changes_something_needs_more_than_reading),
         cmocka_unit_test(a_path_and_method_find_their_route_and_parameters),
         cmocka_unit_test(paths_that_are_nearly_right_find_nothing),
         cmocka_unit_test(a_known_path_tells_its_methods),
