@@ -317,8 +317,16 @@ static void check_disk(struct doctor_report *report, const struct config *config
 
 static void check_limits(struct doctor_report *report, const struct config *config)
 {
+    static const struct doctor_finding too_few = {.level = DOCTOR_FAIL,
+                                                  .check = "descriptors",
+                                                  .why = "the daemon does not start with a promise that it cannot keep",
+                                                  .mend = "lower capacity.leases, or LimitNOFILE= in the service"};
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+    struct config shared = *config;
+    struct error err = {0};
+    if (config_share_descriptors(&shared, &err) < 0)
+        doctor_find(report, &too_few, "%s", err.message);
+    else if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         doctor_judge_descriptors(report, limit.rlim_cur, limit.rlim_max, config->capacity.leases);
     if (getrlimit(RLIMIT_NPROC, &limit) == 0)
         doctor_judge_threads(report, limit.rlim_cur, config->capacity.leases);

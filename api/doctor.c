@@ -78,7 +78,7 @@ void doctor_judge_descriptors(struct doctor_report *report, uint64_t soft, uint6
                  wanted);
     const struct doctor_finding finding = {.level = DOCTOR_WARN,
                                            .check = "descriptors",
-                                           .why = "leases fail to start, and HTTP to answer, when there are none left",
+                                           .why = "they are shared out, and a guest can hold fewer flows at a time",
                                            .mend = mend};
     doctor_find(report, &finding, "%" PRIu64 " may be open; %u leases may need %" PRIu64, soft, (unsigned)leases,
                 wanted);

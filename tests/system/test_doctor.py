@@ -105,8 +105,10 @@ class Doctor(LabCase):
         self.assertEqual("fail", self._ask("--data", file, status=1)["data"]["level"])
 
     def test_few_descriptors(self):
-        found = self._ask(before=("prlimit", "--nofile=256:256"))
+        found = self._ask(before=("prlimit", "--nofile=600:600"))
         self._expect(found["descriptors"], "warn", "nofile 1056")
+        found = self._ask(before=("prlimit", "--nofile=330:330"), status=1)
+        self._expect(found["descriptors"], "fail", "lower capacity.leases")
 
     def test_more_promised_than_there_is(self):
         self.home.configure({"capacity": {"memoryMib": 60 << 20, "diskMib": 1 << 29}})
