@@ -13,10 +13,11 @@ _omertad() {
             ;;
     esac
     case $previous in
+        --scope) words="read lease admin" ;;
         --mode) words="filtered conntrack sampled" ;;
         --on-violation) words="drop terminate" ;;
         --framing) words="dgram stream" ;;
-        --fd | --busy-poll-us | --sampling-rate | --allow | --limit-* | --guest-mac | --guest-ip | --gateway-ip | --prefix | --mtu | --busy-poll-us)
+        --fd | --busy-poll-us | --sampling-rate | --allow | --limit-* | --guest-mac | --guest-ip | --gateway-ip | --prefix | --mtu)
             return
             ;;
         *)
@@ -30,13 +31,14 @@ _omertad() {
                     fi
                     words="--json --config --data --runtime --help"
                     ;;
+                token) words="list add revoke --scope --json --config --data --help" ;;
                 image) words="list show verify --images --config --data --help" ;;
                 nat) words="--listen --peer --fd --framing --busy-poll-us --mode --sampling-rate --on-violation --allow
                     --require-wireguard --limit-egress-bits --limit-ingress-bits --limit-egress-packets
-                    --limit-ingress-packets --guest-mac --guest-ip --gateway-ip --prefix --mtu --busy-poll-us --report --help" ;;
+                    --limit-ingress-packets --guest-mac --guest-ip --gateway-ip --prefix --mtu --report --help" ;;
                 *) words="" ;;
             esac
-            [[ $COMP_CWORD -eq 1 ]] && words+=" serve doctor run image nat --version"
+            [[ $COMP_CWORD -eq 1 ]] && words+=" serve doctor run image token nat --version"
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
