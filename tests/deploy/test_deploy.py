@@ -147,6 +147,24 @@ class Examples(unittest.TestCase):
         self.assertIn("network.mod", done.stderr)
 
 
+class Documents(unittest.TestCase):
+    def test_commands_in_them_are_the_program_s(self):
+        known = {command: options_of(command) | {"--help"} for command in commands()}
+        seen = 0
+        for name in ("README.md", "docs/operating.md"):
+            for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+                for command, rest in re.findall(r"\bomertad ([a-z]+)((?: --?[a-z-]+(?: [^-` #|;]\S*)?)*)", line):
+                    if command in known:
+                        seen += 1
+                        self.assertLessEqual(set(re.findall(r"--[a-z-]+", rest)), known[command], f"{name}: {line}")
+        self.assertGreater(seen, 12)
+
+    def test_files_that_they_name_are_there(self):
+        for name in ("README.md", "docs/operating.md"):
+            for path in re.findall(r"\bdeploy/[\w./-]*\w", (ROOT / name).read_text(encoding="utf-8")):
+                self.assertTrue((ROOT / path).exists(), f"{name}: {path}")
+
+
 class Install(unittest.TestCase):
     WANTED = {
         "bin/omertad", "share/man/man1/omertad.1", "share/man/man5/omertad.json.5",

@@ -188,6 +188,21 @@ class RunWithoutDaemon(DaemonCase):
         self.daemon.start()
 
 
+    def test_an_upgrade_of_the_daemon_is_not_the_lease_s_end(self):
+        run = self.start(self.request(heartbeat_timeout_s=20))
+        lease = run.until("run.leased")["lease"]
+        wait_for(lambda: self.client.get(f"/v1/leases/{lease['id']}")["state"] == "running", LIMIT, "it runs")
+        self.daemon.stop(signal.SIGUSR2)
+        self.daemon.start()
+        wait_for(lambda: self.client.get(f"/v1/leases/{lease['id']}")["state"] == "running", LIMIT, "it runs again")
+        self.assertIsNone(run.process.poll())
+        run.process.send_signal(signal.SIGTERM)
+        code, lines, _ = run.end()
+        self.assertEqual((0, "released"), (code, lines[-1]["reason"]))
+        sequences = [line["sequence"] for line in lines if "sequence" in line]
+        self.assertEqual(sorted(set(sequences)), sequences, "each event once, over both streams")
+
+
 class RunMachine(DaemonCase):
     """Real VMs."""
 
