@@ -31,6 +31,13 @@ CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pt
 LDFLAGS += -pie -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage) \
            $(if $(findstring Linux,$(shell uname -s)),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
 
+# A frame passes a dozen small functions of as many files in nat/: where the compiler is GCC they are compiled as one for what
+# is linked with LINK_AS_ONE, and file by file as well for the tests, which so link fast. A tenth of the NAT's own time.
+AS_ONE := $(if $(SANITIZE)$(COVERAGE),,$(if $(findstring Free Software Foundation,$(shell $(CC) --version 2>/dev/null)),1))
+LINK_AS_ONE := $(if $(AS_ONE),-flto=auto $(OPTIMIZE))
+LINK_APART := $(if $(AS_ONE),-fno-lto)
+$(BUILD)/nat/%.o: CFLAGS += $(if $(AS_ONE),-flto -ffat-lto-objects)
+
 SOURCES := $(filter-out api/main.c,$(wildcard base/*.c nat/*.c store/*.c vmm/*.c api/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 HEADERS := $(wildcard base/*.h nat/*.h store/*.h vmm/*.h api/*.h)
@@ -52,7 +59,7 @@ all: $(BUILD)/omertad ## build the daemon
 
 $(BUILD)/omertad: $(BUILD)/api/main.o $(BUILD)/libomertad.a
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(LINK_AS_ONE) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/libomertad.a: $(OBJECTS) $(EMBED_OBJECTS)
 	@echo "  AR    $@"
@@ -81,7 +88,7 @@ $(BUILD)/embed/embed.o: $(BUILD)/embed/embed.c
 $(BUILD)/tests/%: tests/%.c $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a
 	@echo "  TEST  $@"
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< \
+	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LINK_APART) $(LDFLAGS) -o $@ $< \
 	    $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a $(PKG_LIBS) -lcmocka
 
 # A hostile guest and its consumer, for the frame suite of tests/system.
@@ -97,7 +104,7 @@ BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/native/*.c) 
 
 $(BUILD)/path_bench: $(BENCH_OBJECTS) $(BUILD)/libomertad.a
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(LINK_AS_ONE) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # Loads for the API, and what they are compared with.
 API_BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/api/*.c))

@@ -1,8 +1,8 @@
 #include "nat/segment.h"
 
-size_t segment_count(const size_t *lengths, size_t count, size_t largest_bytes)
+size_t segment_count(const struct iovec *payloads, size_t count, size_t largest_bytes)
 {
-    const size_t size = lengths[0];
+    const size_t size = payloads[0].iov_len;
     if (size == 0 || size > largest_bytes || size > SEGMENT_BYTES_MAX)
         return 1; /* an empty datagram would vanish between two cuts */
     size_t most = SEGMENT_BYTES_MAX / size;
@@ -11,9 +11,9 @@ size_t segment_count(const size_t *lengths, size_t count, size_t largest_bytes)
     if (most > count)
         most = count;
     size_t taken = 1;
-    while (taken < most && lengths[taken] == size)
+    while (taken < most && payloads[taken].iov_len == size)
         taken++;
-    if (taken < most && lengths[taken] > 0 && lengths[taken] < size)
+    if (taken < most && payloads[taken].iov_len > 0 && payloads[taken].iov_len < size)
         taken++; /* the shorter one that ends the message */
     return taken;
 }

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 enum segment_limits {
     SEGMENT_COUNT_MAX = 64,    /* UDP_MAX_SEGMENTS of the kernels before 6.9 */
@@ -15,13 +16,13 @@ enum segment_limits {
 
 /**
  * segment_count() - How many payloads the next message takes
- * @lengths:       of the payloads that are left, in order
+ * @payloads:      those that are left, in order; their bytes are not looked at
  * @count:         number of them, 1 at least
  * @largest_bytes: payloads above it go one by one; 0: all do
  * Return:         1 to SEGMENT_COUNT_MAX
  * Thread:         any
  * Source:         udp(7), UDP_SEGMENT
  */
-size_t segment_count(const size_t *lengths, size_t count, size_t largest_bytes);
+size_t segment_count(const struct iovec *payloads, size_t count, size_t largest_bytes);
 
 #endif

@@ -121,7 +121,7 @@ static void cut(const struct uplink *uplink, int slot, const struct uplink_run *
 #endif
     ret_outgoing->messages = 0;
     for (size_t at = from; at < run->count; at += ret_outgoing->counts[ret_outgoing->messages++])
-        ret_outgoing->counts[ret_outgoing->messages] = segment_count(&run->lengths[at], run->count - at, largest);
+        ret_outgoing->counts[ret_outgoing->messages] = segment_count(&run->payloads[at], run->count - at, largest);
 }
 
 #ifndef OMERTAD_PORTABLE
@@ -146,16 +146,15 @@ static void ask_to_cut(struct msghdr *header, struct segment_control *control, s
 /* Return: number of messages sent, at least 1, or what the system said about the first. */
 static int send_messages(int fd, const struct uplink_run *run, size_t from, const struct outgoing *outgoing)
 {
-    struct iovec parts[UPLINK_RUN_MAX];
     struct mmsghdr headers[UPLINK_RUN_MAX];
     struct segment_control controls[UPLINK_RUN_MAX];
-    for (size_t i = from; i < run->count; i++) /* sendmmsg(2) takes what it only reads as non-const */
-        parts[i] = (struct iovec){.iov_base = (uint8_t *)(uintptr_t)run->payloads[i], .iov_len = run->lengths[i]};
     size_t at = from;
     for (size_t i = 0; i < outgoing->messages; i++) {
-        headers[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[at], .msg_iovlen = outgoing->counts[i]}};
+        /* sendmmsg(2) takes what it only reads as non-const. */
+        struct iovec *payloads = (struct iovec *)(uintptr_t)&run->payloads[at];
+        headers[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = payloads, .msg_iovlen = outgoing->counts[i]}};
         if (outgoing->counts[i] > 1)
-            ask_to_cut(&headers[i].msg_hdr, &controls[i], run->lengths[at]);
+            ask_to_cut(&headers[i].msg_hdr, &controls[i], run->payloads[at].iov_len);
         at += outgoing->counts[i];
     }
     int sent = sendmmsg(fd, headers, (unsigned)outgoing->messages, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -167,7 +166,8 @@ static int send_messages(int fd, const struct uplink_run *run, size_t from, cons
 static int send_messages(int fd, const struct uplink_run *run, size_t from, const struct outgoing *outgoing)
 {
     for (size_t i = 0; i < outgoing->messages; i++) {
-        if (send(fd, run->payloads[from + i], run->lengths[from + i], MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        if (send(fd, run->payloads[from + i].iov_base, run->payloads[from + i].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL) <
+            0)
             return i > 0 ? (int)i : -errno;
     }
     return (int)outgoing->messages;
@@ -201,11 +201,12 @@ struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct upl
             break;
         for (size_t i = 0; i < outgoing.messages && (int)i < some; i++)
             sent.done += outgoing.counts[i];
-        if (some > 0 || some == -EINTR || (outgoing.counts[0] > 1 && take_apart(uplink, slot, run->lengths[at], some)))
+        if (some > 0 || some == -EINTR ||
+            (outgoing.counts[0] > 1 && take_apart(uplink, slot, run->payloads[at].iov_len, some)))
             continue;
         /* Whatever the system has against this message: the next one is tried all the same. */
         for (size_t i = 0; i < outgoing.counts[0]; i++)
-            sent.refused_bytes += run->lengths[at + i];
+            sent.refused_bytes += run->payloads[at + i].iov_len;
         sent.refused += outgoing.counts[0];
         sent.done += outgoing.counts[0];
     }

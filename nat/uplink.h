@@ -43,11 +43,10 @@ struct uplink {
     uint64_t strangers;
 };
 
-/** struct uplink_run - Payloads of one flow, in order. Owner: the caller; the bytes are in its buffers. */
+/** struct uplink_run - Payloads of one flow, in order. Owner: the caller; the bytes are in its buffers, and are only read. */
 struct uplink_run {
     size_t count;
-    size_t lengths[UPLINK_RUN_MAX];
-    const uint8_t *payloads[UPLINK_RUN_MAX];
+    struct iovec payloads[UPLINK_RUN_MAX];
 };
 
 /** struct uplink_sent - What became of a run. @refused: datagrams that the system will not take, ever. */

@@ -78,7 +78,7 @@ static void drop_run(struct worker *worker)
     struct worker_run *run = &worker->run;
     uint64_t bytes = 0;
     for (size_t i = run->from; i < run->payloads.count; i++)
-        bytes += run->payloads.lengths[i] + WIRE_PAYLOAD;
+        bytes += run->payloads.payloads[i].iov_len + WIRE_PAYLOAD;
     count_frames(worker, NAT_REASON_UPLINK, run->payloads.count - run->from, bytes);
     run->payloads.count = 0;
     run->from = 0;
@@ -104,7 +104,7 @@ static bool flush_run(struct worker *worker, uint64_t now_ms)
     struct uplink_sent sent = uplink_send(&worker->uplink, run->slot, &run->payloads, run->from);
     uint64_t bytes = sent.done * WIRE_PAYLOAD;
     for (size_t i = 0; i < sent.done; i++)
-        bytes += run->payloads.lengths[run->from + i];
+        bytes += run->payloads.payloads[run->from + i].iov_len;
     uint64_t refused_bytes = sent.refused_bytes + sent.refused * WIRE_PAYLOAD;
     count_frames(worker, run->reason, sent.done - sent.refused, bytes - refused_bytes);
     struct flow_counters *flow = &worker->counters->flows[run->slot];
@@ -200,11 +200,13 @@ static bool forward(struct worker *worker, enum nat_reason reason, const struct 
         count_frames(worker, NAT_REASON_UPLINK, 1, frame_bytes);
         return true;
     }
-    flow_touch(&worker->flows, slot, now_ms);
-    run->slot = slot;
-    run->reason = reason;
-    run->payloads.payloads[run->payloads.count] = packet->payload;
-    run->payloads.lengths[run->payloads.count++] = packet->payload_bytes;
+    if (run->payloads.count == 0) {
+        flow_touch(&worker->flows, slot, now_ms);
+        run->slot = slot;
+        run->reason = reason;
+    }
+    run->payloads.payloads[run->payloads.count++] =
+        (struct iovec){.iov_base = (uint8_t *)(uintptr_t)packet->payload, .iov_len = packet->payload_bytes};
     if (worker->flows.slots[slot].listens)
         worker_observe(worker, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
     return true;

@@ -125,7 +125,7 @@ static struct frame any_frame(const struct nat_policy *policy)
     for (uint32_t changes = draw(4); changes > 0; changes--) {
         size_t at = draw(46);
         if (at < frame.length)
-            frame.bytes[at] = draw(2) == 0 ? (uint8_t)draw(256) : (uint8_t)(frame.bytes[at] ^ (1u << draw(8)));
+            frame.bytes[at] = (uint8_t)(draw(2) == 0 ? draw(256) : frame.bytes[at] ^ (1u << draw(8)));
     }
     if (draw(8) == 0)
         frame.length = draw((uint32_t)frame.length + 1);

@@ -111,8 +111,7 @@ static void fill_run(struct lab *lab, const size_t *sizes, size_t count)
     for (size_t i = 0; i < count; i++) {
         for (size_t at = 0; at < sizes[i]; at++)
             lab->bytes[i][at] = (uint8_t)(at == 0 ? i : i * 7 + at);
-        lab->run.payloads[i] = lab->bytes[i];
-        lab->run.lengths[i] = sizes[i];
+        lab->run.payloads[i] = (struct iovec){.iov_base = lab->bytes[i], .iov_len = sizes[i]};
     }
 }
 
@@ -128,8 +127,8 @@ static void arrives(const struct lab *lab, size_t from)
 {
     static uint8_t got[SEGMENT_BYTES_MAX + 1];
     for (size_t i = from; i < lab->run.count; i++) {
-        assert_int_equal(recv(lab->consumer, got, sizeof got, 0), lab->run.lengths[i]);
-        assert_memory_equal(got, lab->bytes[i], lab->run.lengths[i]);
+        assert_int_equal(recv(lab->consumer, got, sizeof got, 0), lab->run.payloads[i].iov_len);
+        assert_memory_equal(got, lab->bytes[i], lab->run.payloads[i].iov_len);
     }
     struct pollfd more = {.fd = lab->consumer, .events = POLLIN};
     assert_int_equal(poll(&more, 1, 0), 0);
