@@ -108,7 +108,8 @@ static int on_policy(struct lease_service *service, const struct vmm_event *even
 static int on_tunnel(struct lease_service *service, const struct vmm_event *event, struct error *err)
 {
     const char *state = nat_tunnel_name(event->tunnel);
-    int result = store_lease_tunnel(service->store, event->id.text, state, event->at_ms, err);
+    const struct store_ports ports = {event->ports.guest, event->ports.local};
+    int result = store_lease_tunnel(service->store, event->id.text, state, ports, event->at_ms, err);
     result = settle(service, event->id.text, result, err);
     if (result == 0)
         log_line(service->log, LOG_INFO, "tunnel.changed", "lease=%s tunnel=%s", event->id.text, state);

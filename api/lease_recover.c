@@ -122,6 +122,11 @@ static bool policy_of(const struct store_lease *lease, struct nat_policy *ret_po
     return true;
 }
 
+static bool tunnel_is_up(const struct store_lease *lease)
+{
+    return strcmp(lease->tunnel_state, nat_tunnel_name(NAT_TUNNEL_ESTABLISHED)) == 0;
+}
+
 /* What a machine needs that is there already. Return: false for a row that says something that it never should. */
 static bool spec_of(const struct lease_service *service, const struct store_lease *lease, struct vmm_spec *ret_spec)
 {
@@ -134,15 +139,12 @@ static bool spec_of(const struct lease_service *service, const struct store_leas
         .tunnel_timeout_ms = service->tunnel_timeout_ms,
         .tunnel_lost_ms = service->tunnel_lost_ms,
     };
+    if (tunnel_is_up(lease))
+        ret_spec->resume = (struct nat_ports){(uint16_t)lease->tunnel_ports.guest, (uint16_t)lease->tunnel_ports.local};
     snprintf(ret_spec->image, sizeof ret_spec->image, "%s", lease->image);
     return policy_of(lease, &ret_spec->policy) &&
            nat_endpoint_parse(lease->consumer_endpoint, &ret_spec->tunnel.consumer) &&
            (lease->guest_mac[0] == '\0' || nat_mac_parse(lease->guest_mac, &ret_spec->guest_mac));
-}
-
-static bool tunnel_is_up(const struct store_lease *lease)
-{
-    return strcmp(lease->tunnel_state, nat_tunnel_name(NAT_TUNNEL_ESTABLISHED)) == 0;
 }
 
 static int adopt_machine(struct lease_service *service, const struct store_lease *lease, const struct vmm_spec *spec,

@@ -192,12 +192,19 @@ enum nat_report_kind {
     NAT_REPORT_FAILED,    /* the thread cannot go on and has shut its gate; @error_code, @text */
 };
 
+/** struct nat_ports - Both ends of a tunnel's flow: the guest's port, and the local one of the socket towards the consumer. */
+struct nat_ports {
+    uint16_t guest;
+    uint16_t local;
+};
+
 /** struct nat_report - One datagram on the report descriptor; fixed size, plain values. */
 struct nat_report {
     enum nat_report_kind kind;
     uint64_t at_ms; /* monotonic */
     uint64_t generation;
     enum nat_tunnel tunnel;
+    struct nat_ports ports; /* TUNNEL, when it is established; where the system does not tell, 0 */
     int error_code;
     struct nat_violation violation;
     char text[96];
@@ -233,6 +240,8 @@ struct nat_stats {
  *             loses nothing but time: aggregates are sent again when there is room
  * @flows_max: as many sockets at most; 0: NAT_FLOWS_MAX
  * @link:      the VM's side
+ * @resume:    ports of a tunnel that was up under the NAT before; its flow is opened with the first policy, so that what the
+ *             consumer sends reaches the guest before that has said anything. 0: there was none
  * @busy_poll_us: how long the thread looks for more work before it sleeps, while work comes; 0 (the default) is never
  */
 struct nat_config {
@@ -242,6 +251,7 @@ struct nat_config {
     int report_fd;
     uint32_t flows_max;
     struct nat_link link;
+    struct nat_ports resume;
     uint32_t busy_poll_us;
 };
 

@@ -30,7 +30,10 @@ static void send_policy(struct reporter *reporter, uint64_t now_ms)
 
 static void send_tunnel(struct reporter *reporter, uint64_t now_ms)
 {
-    struct nat_report report = {.kind = NAT_REPORT_TUNNEL, .at_ms = reporter->tunnel_at_ms, .tunnel = reporter->tunnel};
+    struct nat_report report = {.kind = NAT_REPORT_TUNNEL,
+                                .at_ms = reporter->tunnel_at_ms,
+                                .tunnel = reporter->tunnel,
+                                .ports = reporter->ports};
     reporter->tunnel_owed = !send_report(reporter, &report);
     if (reporter->tunnel_owed)
         be_due(reporter, now_ms + REPORTER_RETRY_MS);
@@ -65,9 +68,10 @@ void reporter_policy(struct reporter *reporter, uint64_t generation, uint64_t no
     send_policy(reporter, now_ms);
 }
 
-void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, uint64_t now_ms)
+void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, struct nat_ports ports, uint64_t now_ms)
 {
     reporter->tunnel = tunnel;
+    reporter->ports = ports;
     reporter->tunnel_at_ms = now_ms;
     send_tunnel(reporter, now_ms);
 }

@@ -22,6 +22,7 @@ struct reporter {
     uint64_t policy_generation;
     enum nat_tunnel tunnel;
     uint64_t tunnel_at_ms;
+    struct nat_ports ports;
     uint64_t due_ms; /* when reporter_flush() has something to do; UINT64_MAX never */
 };
 
@@ -31,8 +32,8 @@ void reporter_init(struct reporter *reporter, int fd);
 /** reporter_policy() - Tell that a policy is enforced. Thread: the owner */
 void reporter_policy(struct reporter *reporter, uint64_t generation, uint64_t now_ms);
 
-/** reporter_tunnel() - Tell that the tunnel's state changed. Thread: the owner */
-void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, uint64_t now_ms);
+/** reporter_tunnel() - Tell that the tunnel's state changed. @ports: of an established one. Thread: the owner */
+void reporter_tunnel(struct reporter *reporter, enum nat_tunnel tunnel, struct nat_ports ports, uint64_t now_ms);
 
 /** reporter_violation() - Tell of what is urgent at once, of a grown aggregate when it is due. Thread: the owner */
 void reporter_violation(struct reporter *reporter, struct violation_table *table, bool urgent, uint64_t now_ms);

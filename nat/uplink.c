@@ -80,11 +80,21 @@ int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, b
 
 int uplink_move(struct uplink *uplink, int slot, struct nat_endpoint consumer)
 {
+    return uplink_resume(uplink, slot, consumer, uplink_local_port(uplink, slot));
+}
+
+int uplink_resume(struct uplink *uplink, int slot, struct nat_endpoint consumer, uint16_t local_port)
+{
+    int rc = open_slot(uplink, slot, consumer, true, local_port);
+    return rc == -EADDRINUSE ? open_slot(uplink, slot, consumer, true, 0) : rc;
+}
+
+uint16_t uplink_local_port(const struct uplink *uplink, int slot)
+{
     struct sockaddr_in local = {.sin_family = AF_UNSPEC};
     socklen_t length = sizeof local;
     bool known = getsockname(uplink->fds[slot], (struct sockaddr *)&local, &length) == 0 && local.sin_family == AF_INET;
-    int rc = known ? open_slot(uplink, slot, consumer, true, ntohs(local.sin_port)) : -EADDRINUSE;
-    return rc == -EADDRINUSE ? open_slot(uplink, slot, consumer, true, 0) : rc;
+    return known ? ntohs(local.sin_port) : 0;
 }
 
 void uplink_close(struct uplink *uplink, uint64_t slots)

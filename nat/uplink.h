@@ -98,6 +98,15 @@ int uplink_open(struct uplink *uplink, int slot, struct nat_endpoint consumer, b
  */
 int uplink_move(struct uplink *uplink, int slot, struct nat_endpoint consumer);
 
+/**
+ * uplink_resume() - As uplink_open(), from the local port that another socket had before, where that is free
+ * Thread: the owner
+ */
+int uplink_resume(struct uplink *uplink, int slot, struct nat_endpoint consumer, uint16_t local_port);
+
+/** uplink_local_port() - The port that the consumer sees. Return: 0 when the system does not tell. Thread: the owner */
+uint16_t uplink_local_port(const struct uplink *uplink, int slot);
+
 /** uplink_close() - Close the sockets of these slots. @slots: one bit a slot. Thread: the owner */
 void uplink_close(struct uplink *uplink, uint64_t slots);
 

@@ -16,6 +16,7 @@
 void worker_init(struct worker *worker, const struct nat_config *config, struct counters *counters)
 {
     worker->link = config->link;
+    worker->resume = config->resume;
     worker->counters = counters;
     worker->expiry_ms = UINT64_MAX;
     frame_io_init(&worker->frame_io, config->frame_fd, config->framing, config->peer_known);
@@ -36,15 +37,19 @@ static void count_frames(struct worker *worker, enum nat_reason reason, uint64_t
     counter_add(&worker->counters->bytes[reason], bytes);
 }
 
-static void tell_tunnel(struct worker *worker, uint64_t now_ms)
+/* @slot: whose flow the tunnel has; FLOW_NONE when it is not known or there is no tunnel */
+static void tell_tunnel(struct worker *worker, int slot, uint64_t now_ms)
 {
+    struct nat_ports ports = {0};
+    if (slot != FLOW_NONE && worker->tunnel.state == NAT_TUNNEL_ESTABLISHED)
+        ports = (struct nat_ports){worker->flows.slots[slot].guest_port, uplink_local_port(&worker->uplink, slot)};
     counter_set(&worker->counters->tunnel, worker->tunnel.state);
     counter_set(&worker->counters->tunnel_established_ms, worker->tunnel.established_ms);
-    reporter_tunnel(&worker->reporter, worker->tunnel.state, now_ms);
+    reporter_tunnel(&worker->reporter, worker->tunnel.state, ports, now_ms);
     worker->expiry_ms = now_ms; /* it may have a date now */
 }
 
-void worker_observe(struct worker *worker, enum wireguard_side from, const uint8_t *payload, size_t length,
+void worker_observe(struct worker *worker, int slot, enum wireguard_side from, const uint8_t *payload, size_t length,
                     uint64_t now_ms)
 {
     struct wireguard_observer *tunnel = &worker->tunnel;
@@ -67,7 +72,7 @@ void worker_observe(struct worker *worker, enum wireguard_side from, const uint8
     if (!changed && !renewed)
         return;
     counter_set(&worker->counters->tunnel_last_handshake_ms, tunnel->last_handshake_ms);
-    tell_tunnel(worker, now_ms);
+    tell_tunnel(worker, slot, now_ms);
 }
 
 /* ---- out: VM to consumer ---------------------------------------------------------------------------------------- */
@@ -146,6 +151,15 @@ static void publish_flow(struct worker *worker, int slot, bool anew)
     atomic_store_explicit(&shown->name, name, memory_order_release);
 }
 
+static void opened_flow(struct worker *worker, int slot, uint64_t now_ms)
+{
+    counter_add(&worker->counters->flows_opened, 1);
+    counter_set(&worker->counters->flows_open, worker->flows.open_count);
+    publish_flow(worker, slot, true);
+    if (now_ms + FLOW_IDLE_MS < worker->expiry_ms)
+        worker->expiry_ms = now_ms + FLOW_IDLE_MS;
+}
+
 static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endpoint consumer, uint64_t now_ms)
 {
     int slot = flow_open(&worker->flows, guest_port, consumer, now_ms);
@@ -156,10 +170,7 @@ static int open_flow(struct worker *worker, uint16_t guest_port, struct nat_endp
         flow_close(&worker->flows, slot);
         slot = FLOW_NONE;
     } else {
-        counter_add(&worker->counters->flows_opened, 1);
-        publish_flow(worker, slot, true);
-        if (now_ms + FLOW_IDLE_MS < worker->expiry_ms)
-            worker->expiry_ms = now_ms + FLOW_IDLE_MS;
+        opened_flow(worker, slot, now_ms);
     }
     counter_set(&worker->counters->flows_open, worker->flows.open_count);
     return slot;
@@ -208,7 +219,7 @@ static bool forward(struct worker *worker, enum nat_reason reason, const struct 
     run->payloads.payloads[run->payloads.count++] =
         (struct iovec){.iov_base = (uint8_t *)(uintptr_t)packet->payload, .iov_len = packet->payload_bytes};
     if (worker->flows.slots[slot].listens)
-        worker_observe(worker, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
+        worker_observe(worker, slot, WIREGUARD_GUEST, packet->payload, packet->payload_bytes, now_ms);
     return true;
 }
 
@@ -434,6 +445,31 @@ static void move_flows(struct worker *worker, uint64_t moved)
     closed_flows(worker, failed);
 }
 
+/* The tunnel that was up goes on: keys and ports are what they were, so no handshake shows that the consumer agrees. */
+static void resume_tunnel(struct worker *worker, uint64_t now_ms)
+{
+    const struct nat_ports ports = worker->resume;
+    worker->resume = (struct nat_ports){0};
+    if (ports.guest == 0 || worker->policy.allow_count == 0)
+        return;
+    const struct nat_endpoint consumer = worker->policy.allow[0];
+    int slot = flow_open(&worker->flows, ports.guest, consumer, now_ms);
+    if (slot == FLOW_NONE)
+        return;
+    worker->flows.slots[slot].listens = true;
+    if (uplink_resume(&worker->uplink, slot, consumer, ports.local) < 0) {
+        flow_close(&worker->flows, slot);
+        return;
+    }
+    worker->answered = true;
+    worker->tunnel = (struct wireguard_observer){
+        .state = NAT_TUNNEL_ESTABLISHED, .heard_ms = now_ms, .established_ms = now_ms, .last_handshake_ms = now_ms};
+    counter_set(&worker->counters->tunnel, worker->tunnel.state);
+    counter_set(&worker->counters->tunnel_established_ms, now_ms);
+    counter_set(&worker->counters->consumer_heard_ms, now_ms);
+    opened_flow(worker, slot, now_ms);
+}
+
 void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64_t now_ms)
 {
     if (worker->ended)
@@ -445,6 +481,7 @@ void worker_apply(struct worker *worker, const struct nat_policy *policy, uint64
     move_flows(worker, moved);
     set_rates(worker, &policy->limits, now_ms);
     closed_flows(worker, flow_retain(&worker->flows, policy));
+    resume_tunnel(worker, now_ms);
     /* Before anybody is told: a frame that the new policy allows must not meet the old one's program. */
     kernel_gate_apply(&worker->gate, worker->frame_io.fd, policy, &worker->link);
     counter_set(&worker->counters->kernel_filter, kernel_gate_state(&worker->gate));
@@ -479,7 +516,7 @@ void worker_expire(struct worker *worker, uint64_t now_ms)
         return;
     closed_flows(worker, flow_expire(&worker->flows, now_ms));
     if (wireguard_expire(&worker->tunnel, now_ms))
-        tell_tunnel(worker, now_ms);
+        tell_tunnel(worker, FLOW_NONE, now_ms);
     if (kernel_gate_expire(&worker->gate, worker->frame_io.fd, now_ms))
         counter_set(&worker->counters->kernel_filter, kernel_gate_state(&worker->gate));
     uint64_t flow_ms = flow_next_expiry(&worker->flows);

@@ -85,6 +85,7 @@ struct worker {
     struct nat_policy policy; /* generation 0: the gate is shut */
     bool ended;               /* a violation shut the gate, and no policy opens it again */
     bool answered;            /* the consumer of this policy has answered with WireGuard */
+    struct nat_ports resume;  /* of the tunnel under the NAT before, until the first policy */
     struct verdict_memory memory;
     struct worker_rates rates;
     struct frame_io frame_io;
@@ -143,8 +144,8 @@ void worker_push(struct worker *worker, uint64_t now_ms);
 /** worker_inbound_drop() - Forget what waits for the VM from flows that were closed. @slots: one bit a slot. Thread: the owner */
 void worker_inbound_drop(struct worker *worker, uint64_t slots);
 
-/** worker_observe() - Note what a payload says of the tunnel. Thread: the owner */
-void worker_observe(struct worker *worker, enum wireguard_side from, const uint8_t *payload, size_t length,
+/** worker_observe() - Note what a payload of a slot's flow says of the tunnel. Thread: the owner */
+void worker_observe(struct worker *worker, int slot, enum wireguard_side from, const uint8_t *payload, size_t length,
                     uint64_t now_ms);
 
 /** worker_apply() - Enforce a policy from the next frame on; flows that it does not allow are closed. Thread: the owner */

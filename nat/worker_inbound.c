@@ -85,7 +85,7 @@ static bool compose_some(struct worker *worker, uint64_t now_ms)
     inbound->count = 0;
     while (inbound->count < DATAGRAMS_MAX && inbound->message < inbound->received.count) {
         struct segment segment = take_segment(inbound);
-        worker_observe(worker, WIREGUARD_CONSUMER, segment.bytes, segment.length, now_ms);
+        worker_observe(worker, inbound->slot, WIREGUARD_CONSUMER, segment.bytes, segment.length, now_ms);
         compose_frame(worker, &segment, now_ms);
     }
     return inbound->count > 0;

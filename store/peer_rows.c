@@ -61,9 +61,27 @@ static int read_tunnel(struct store *store, const char *id, struct tunnel *ret_t
     return query.code;
 }
 
-/* Runs a change of @id's rows, or its event: the parameters are id, tunnel state, time. */
-static int run(struct store *store, const char *sql, const char *id, const char *state, uint64_t at_ms, bool event,
-               struct error *err)
+static int update_tunnel(struct store *store, const char *id, const char *state, struct store_ports ports,
+                         uint64_t at_ms, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] =
+        "UPDATE peers SET tunnel_state = ?2, established_ms = CASE WHEN ?2 IN ('waiting', 'lost') THEN 0"
+        " WHEN ?2 = 'established' THEN coalesce(nullif(established_ms, 0), ?3) ELSE established_ms END,"
+        " last_handshake_ms = CASE ?2 WHEN 'established' THEN ?3 ELSE last_handshake_ms END,"
+        " guest_port = ?4, local_port = ?5 WHERE lease_id = ?1";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_text(&query, state, STORE_WORD_BYTES);
+    query_bind_u64(&query, at_ms);
+    query_bind_u64(&query, ports.guest);
+    query_bind_u64(&query, ports.local);
+    return query_run(&query);
+}
+
+static int tell_tunnel(struct store *store, const char *sql, const char *id, const char *state, uint64_t at_ms,
+                       struct error *err)
 {
     struct query query SCOPED_QUERY = {0};
     if (query_open(&query, &store->writer, sql, err) < 0)
@@ -71,17 +89,14 @@ static int run(struct store *store, const char *sql, const char *id, const char 
     query_bind_key(&query, id);
     query_bind_text(&query, state, STORE_WORD_BYTES);
     query_bind_u64(&query, at_ms);
-    return event ? event_write(store, &query) : query_run(&query);
+    return event_write(store, &query);
 }
 
 /* WireGuard makes new keys every two minutes (REKEY_AFTER_TIME), so a handshake of a tunnel that is up is no news: it
  * is up from its first establishment until it is lost or waits again. */
-static int note_tunnel(struct store *store, const char *id, const char *state, uint64_t at_ms, struct error *err)
+static int note_tunnel(struct store *store, const char *id, const char *state, struct store_ports ports, uint64_t at_ms,
+                       struct error *err)
 {
-    static const char peer[] =
-        "UPDATE peers SET tunnel_state = ?2, established_ms = CASE WHEN ?2 IN ('waiting', 'lost') THEN 0"
-        " WHEN ?2 = 'established' THEN coalesce(nullif(established_ms, 0), ?3) ELSE established_ms END,"
-        " last_handshake_ms = CASE ?2 WHEN 'established' THEN ?3 ELSE last_handshake_ms END WHERE lease_id = ?1";
     static const char up[] = "INSERT INTO events (at_ms, type, lease_id, data)"
                              " SELECT ?3, 'tunnel.established', ?1, '{}' WHERE ?2 = 'established'";
     static const char down[] = "INSERT INTO events (at_ms, type, lease_id, data)"
@@ -95,22 +110,23 @@ static int note_tunnel(struct store *store, const char *id, const char *state, u
     if (result == 0 && strcmp(before.state, state) == 0 && strcmp(state, "established") != 0)
         return 0; /* said twice */
     if (result == 0)
-        result = run(store, peer, id, state, at_ms, false, err);
+        result = update_tunnel(store, id, state, ports, at_ms, err);
     if (result == 0)
         result = lease_touch(store, id, err);
     if (result == 0)
         result = read_tunnel(store, id, &after, err);
     if (result == 0 && before.up != after.up)
-        result = run(store, after.up ? up : down, id, state, at_ms, true, err);
+        result = tell_tunnel(store, after.up ? up : down, id, state, at_ms, err);
     return result;
 }
 
-int store_lease_tunnel(struct store *store, const char *id, const char *state, uint64_t at_ms, struct error *err)
+int store_lease_tunnel(struct store *store, const char *id, const char *state, struct store_ports ports, uint64_t at_ms,
+                       struct error *err)
 {
     int result = store_begin(store, err);
     if (result < 0)
         return result;
-    return store_finish(store, note_tunnel(store, id, state, at_ms, err), err);
+    return store_finish(store, note_tunnel(store, id, state, ports, at_ms, err), err);
 }
 
 #define PEER_SELECT                                                                                                    \

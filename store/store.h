@@ -63,6 +63,12 @@ struct store_resources {
     uint64_t disk_mib;
 };
 
+/** struct store_ports - Ports of a tunnel that is up: the guest's, and the one that its consumer sends to; 0 not known. */
+struct store_ports {
+    uint32_t guest;
+    uint32_t local;
+};
+
 /** struct store_lease - One row of `leases` with its peer and, once ended, its termination. */
 struct store_lease {
     struct id id;
@@ -108,6 +114,7 @@ struct store_lease {
     char tunnel_state[STORE_WORD_BYTES]; /* waiting | handshaking | established | lost */
     uint64_t tunnel_established_ms;
     uint64_t tunnel_last_handshake_ms;
+    struct store_ports tunnel_ports;
     /* the child process, written before and after the spawn; identity = pid + start time + boot id */
     int64_t pid;              /* 0: none */
     uint64_t pid_start_ticks; /* field 22 of /proc/PID/stat */
@@ -378,6 +385,7 @@ int store_lease_opened(struct store *store, const char *id, uint64_t generation,
 /**
  * store_lease_tunnel() - The tunnel's state changed, or there was another handshake
  * @state: "waiting", "handshaking", "established" or "lost"
+ * @ports: of an established one
  *
  * A tunnel is up from its first "established" (`tunnel.established`) until it is "lost" or "waiting" (`tunnel.lost`);
  * handshakes in between only set the time of the last one, because WireGuard makes new keys every two minutes.
@@ -385,7 +393,8 @@ int store_lease_opened(struct store *store, const char *id, uint64_t generation,
  * Return: 0, -ENOENT, -EALREADY when the lease has ended
  * Thread: any
  */
-int store_lease_tunnel(struct store *store, const char *id, const char *state, uint64_t at_ms, struct error *err);
+int store_lease_tunnel(struct store *store, const char *id, const char *state, struct store_ports ports, uint64_t at_ms,
+                       struct error *err);
 
 /**
  * store_violation_record() - Make or update the row of one aggregate

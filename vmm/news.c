@@ -118,6 +118,7 @@ static void on_report(struct vmm *vmm, struct machine *machine, const struct nat
             tunnel_watch_established(&machine->tunnel, report->at_ms);
         event.kind = VMM_EVENT_TUNNEL;
         event.tunnel = report->tunnel;
+        event.ports = report->ports;
         lifecycle_tell(vmm, machine, &event);
         return;
     case NAT_REPORT_DETACHED:

@@ -71,6 +71,7 @@ struct vmm_spec {
     uint32_t tunnel_timeout_ms; /* ends a machine whose tunnel never comes up; 0: never. NAT modes only */
     uint32_t tunnel_lost_ms;    /* ends one whose consumer was silent so long once the tunnel was up; 0: never */
     struct nat_mac guest_mac;
+    struct nat_ports resume; /* vmm_adopt(), or an external machine again: of its tunnel, which is up; 0: it is not */
     struct vmm_tunnel tunnel;
     char ssh_user[VMM_USER_BYTES];
     size_t ssh_key_count;
@@ -149,6 +150,7 @@ struct vmm_event {
     const uint8_t *console;
     size_t console_bytes;
     enum nat_tunnel tunnel;
+    struct nat_ports ports;                /* TUNNEL, when it is established */
     const struct nat_violation *violation; /* VIOLATION, and ENDED with VMM_END_POLICY_VIOLATION */
     uint64_t stop_latency_ms; /* ENDED with VMM_END_POLICY_VIOLATION: from the frame to the process's end */
     const struct vmm_guest_report *guest_report;

@@ -51,7 +51,9 @@ static void leases_and_tunnels_are_counted_by_state(void **state)
     struct id ended = fixture_reserve(fixture, 3);
     const struct store_change change = {.to = LEASE_PREPARING, .at_ms = 1700000002000};
     assert_works(store_lease_transition(fixture->store, first.text, &change, &err), err);
-    assert_works(store_lease_tunnel(fixture->store, first.text, "established", 1700000002500, &err), err);
+    assert_works(
+        store_lease_tunnel(fixture->store, first.text, "established", (struct store_ports){0}, 1700000002500, &err),
+        err);
     struct store_end end = fixture_end();
     assert_works(store_lease_terminate(fixture->store, ended.text, &end, &err), err);
 

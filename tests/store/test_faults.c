@@ -171,7 +171,7 @@ static int change_all(struct store_fixture *fixture, struct id id, unsigned n, s
     if (result == 0)
         result = store_lease_policy(fixture->store, id.text, 1, 1, err);
     if (result == 0)
-        result = store_lease_tunnel(fixture->store, id.text, "established", 1, err);
+        result = store_lease_tunnel(fixture->store, id.text, "established", (struct store_ports){0}, 1, err);
     return result == 0 ? store_lease_terminate(fixture->store, id.text, &end, err) : result;
 }
 

@@ -348,7 +348,8 @@ static void changes_of_a_lease_that_is_not_there_are_refused(void **state)
         assert_int_equal(store_lease_terminate(fixture->store, ids[i], &end, &err), -ENOENT);
         assert_int_equal(store_lease_spawned(fixture->store, ids[i], &nobody, &err), -ENOENT);
         assert_int_equal(store_lease_policy(fixture->store, ids[i], 1, 1, &err), -ENOENT);
-        assert_int_equal(store_lease_tunnel(fixture->store, ids[i], "established", 1, &err), -ENOENT);
+        assert_int_equal(store_lease_tunnel(fixture->store, ids[i], "established", (struct store_ports){0}, 1, &err),
+                         -ENOENT);
     }
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events"), 1);
 }
@@ -420,7 +421,8 @@ static void an_ended_lease_never_changes(void **state)
         assert_int_equal(move(fixture, id, (enum lease_state)to, &err), -EINVAL);
     assert_int_equal(store_lease_spawned(fixture->store, id.text, &nobody, &err), -EALREADY);
     assert_int_equal(store_lease_policy(fixture->store, id.text, 9, 1, &err), -EALREADY);
-    assert_int_equal(store_lease_tunnel(fixture->store, id.text, "established", 1, &err), -EALREADY);
+    assert_int_equal(store_lease_tunnel(fixture->store, id.text, "established", (struct store_ports){0}, 1, &err),
+                     -EALREADY);
     assert_int_equal(store_lease_exposed(fixture->store, id.text, 1, 1, &err), -EALREADY);
 
     struct store_lease after = get(fixture, id);

@@ -178,7 +178,7 @@ static void what_the_first_version_guarded_is_guarded_still(void **state)
                      SQLITE_CONSTRAINT_CHECK);
     assert_int_equal(fixture_sql(fixture, "UPDATE leases SET on_violation = 'drop' WHERE number = 1"),
                      SQLITE_CONSTRAINT_TRIGGER);
-    assert_works(store_lease_tunnel(fixture->store, living, "lost", 20, &err), err);
+    assert_works(store_lease_tunnel(fixture->store, living, "lost", (struct store_ports){0}, 20, &err), err);
     assert_string_equal(fixture_text(fixture, "SELECT tunnel_state FROM peers WHERE number = 2"), "lost");
     assert_string_equal(fixture_text(fixture, "SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema"
                                               " WHERE tbl_name = 'peers' AND name NOT LIKE 'sqlite_%' ORDER BY name)"),

@@ -14,7 +14,7 @@ static struct store_lease get(struct store_fixture *fixture, struct id id)
 static void tunnel(struct store_fixture *fixture, struct id id, const char *word, uint64_t at_ms)
 {
     struct error err = {0};
-    assert_works(store_lease_tunnel(fixture->store, id.text, word, at_ms, &err), err);
+    assert_works(store_lease_tunnel(fixture->store, id.text, word, (struct store_ports){0}, at_ms, &err), err);
 }
 
 static void expect_tunnel(struct store_fixture *fixture, struct id id, const char *word, uint64_t established_ms,
@@ -85,7 +85,7 @@ static void an_unknown_tunnel_state_is_refused_and_undone(void **state)
     struct store_fixture *fixture = *state;
     struct error err = {0};
     struct id id = fixture_reserve(fixture, 1);
-    assert_int_equal(store_lease_tunnel(fixture->store, id.text, "broken", 1, &err), -EINVAL);
+    assert_int_equal(store_lease_tunnel(fixture->store, id.text, "broken", (struct store_ports){0}, 1, &err), -EINVAL);
     assert_int_equal(get(fixture, id).generation, 1);
     expect_tunnel(fixture, id, "waiting", 0, 0);
 }
