@@ -256,8 +256,8 @@ static bool query_is_good(const struct route *route, const struct request *reque
 {
     for (size_t i = 0; i < request->query_count; i++) {
         if (!route_takes_query(route, request->query[i].name)) {
-            problem_respond(response, request, PROBLEM_QUERY_INVALID, "This operation has no query parameter \"%s\".",
-                            request->query[i].name);
+            problem_respond_query(response, request, request->query[i].name,
+                                  "is no query parameter of this operation.");
             return false;
         }
     }

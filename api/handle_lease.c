@@ -15,6 +15,10 @@
 #include "api/problem.h"
 #include "base/clock.h"
 
+enum {
+    LABEL_TEXT_BYTES = LEASE_LABEL_KEY_BYTES + LEASE_LABEL_NAME_BYTES + 2, /* key, colon, value and the NUL */
+};
+
 /* ---- create ---------------------------------------------------------------------------------------------------- */
 
 static int read_offer(const struct api *api, struct lease_offer *ret_offer, struct error *err)
@@ -117,7 +121,7 @@ void handle_lease_create(void *context, const struct request *request, struct re
     json_t *tree = NULL;
     const char *dry = request_query(request, "dry_run");
     if (dry != NULL && strcmp(dry, "true") != 0 && strcmp(dry, "false") != 0) {
-        problem_respond(response, request, PROBLEM_QUERY_INVALID, "dry_run must be \"true\" or \"false\".");
+        problem_respond_query(response, request, "dry_run", "must be \"true\" or \"false\".");
         return;
     }
     if (!problem_parse_body(response, request, &tree, api->log))
@@ -136,23 +140,51 @@ static int add_lease(void *context, const struct store_lease *lease)
     return page_add(context, encode_lease(lease), lease->id.text);
 }
 
+/* `label=key:value` as two texts; neither of them holds a colon. @ret_key: buffer that both stand in */
+static bool take_label(const char *text, char ret_key[static LABEL_TEXT_BYTES], struct store_filter *filter)
+{
+    size_t length = strnlen(text, LABEL_TEXT_BYTES);
+    const char *colon = strchr(text, ':');
+    if (length == LABEL_TEXT_BYTES || colon == NULL)
+        return false;
+    memcpy(ret_key, text, length + 1);
+    ret_key[colon - text] = '\0';
+    filter->label_key = ret_key;
+    filter->label_value = ret_key + (colon - text) + 1;
+    return lease_label_key_valid(filter->label_key) && lease_label_value_valid(filter->label_value);
+}
+
+/* The filters of leases. Return: false when the response says what is wrong with one. */
+static bool take_filters(const struct request *request, struct response *response,
+                         char ret_label[static LABEL_TEXT_BYTES], struct store_filter *filter)
+{
+    enum lease_state state;
+    enum mode mode;
+    const char *label = request_query(request, "label");
+    filter->state = request_query(request, "state");
+    filter->mode = request_query(request, "mode");
+    if (filter->state != NULL && !lease_state_parse(filter->state, &state))
+        problem_respond_query(response, request, "state", "must be a lease's state.");
+    else if (filter->mode != NULL && !mode_parse(filter->mode, &mode))
+        problem_respond_query(response, request, "mode", "must be filtered, conntrack, sampled or direct.");
+    else if (label != NULL && !take_label(label, ret_label, filter))
+        problem_respond_query(response, request, "label", "must be a label's key, a colon and its value.");
+    else
+        return true;
+    return false;
+}
+
 void handle_lease_list(void *context, const struct request *request, struct response *response)
 {
     struct api *api = context;
     struct error err = {0};
     struct store_filter filter;
     struct page page;
-    enum lease_state state;
-    enum mode mode;
+    char label[LABEL_TEXT_BYTES];
     if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
         return;
-    filter.state = request_query(request, "state");
-    filter.mode = request_query(request, "mode");
-    if ((filter.state != NULL && !lease_state_parse(filter.state, &state)) ||
-        (filter.mode != NULL && !mode_parse(filter.mode, &mode))) {
+    if (!take_filters(request, response, label, &filter)) {
         page_drop(&page);
-        problem_respond(response, request, PROBLEM_QUERY_INVALID,
-                        "state must be a lease's state, and mode one of filtered, conntrack, sampled, direct.");
         return;
     }
     int result = store_lease_list(api->store, &filter, add_lease, &page, &err);

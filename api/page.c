@@ -41,17 +41,23 @@ bool page_begin(const struct request *request, struct response *response, enum p
     const char *order = request_query(request, "order");
     bool newest_first = order != NULL && strcmp(order, "newest") == 0;
     struct id id;
+    const char *name = NULL;
     const char *fault = NULL;
-    if (limit_text != NULL && (!parse_number(limit_text, 3, &limit) || limit == 0 || limit > STORE_PAGE_MAX))
-        fault = "limit must be 1 to 200";
-    else if (after != NULL && !cursor_valid(cursor, after))
-        fault = "after must be a next_cursor of this list";
-    else if (lease_id != NULL && !id_parse(lease_id, strlen(lease_id), &id))
-        fault = "lease_id must be a lease's id";
-    else if (order != NULL && !newest_first && strcmp(order, "oldest") != 0)
-        fault = "order must be \"oldest\" or \"newest\"";
+    if (limit_text != NULL && (!parse_number(limit_text, 3, &limit) || limit == 0 || limit > STORE_PAGE_MAX)) {
+        name = "limit";
+        fault = "must be 1 to 200";
+    } else if (after != NULL && !cursor_valid(cursor, after)) {
+        name = "after";
+        fault = "must be a next_cursor of this list";
+    } else if (lease_id != NULL && !id_parse(lease_id, strlen(lease_id), &id)) {
+        name = "lease_id";
+        fault = "must be a lease's id";
+    } else if (order != NULL && !newest_first && strcmp(order, "oldest") != 0) {
+        name = "order";
+        fault = "must be \"oldest\" or \"newest\"";
+    }
     if (fault != NULL) {
-        problem_respond(response, request, PROBLEM_QUERY_INVALID, "%s.", fault);
+        problem_respond_query(response, request, name, "%s.", fault);
         return false;
     }
     *ret_filter = (struct store_filter){

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 enum {
     DETAIL_BYTES = 512, /* an error message and its context */
@@ -72,6 +73,30 @@ static bool problem_of_code(int code, enum problem *ret_problem)
     return false;
 }
 
+static json_t *error_list(const struct decode_errors *errors)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < errors->count; i++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:s}", "pointer", errors->items[i].pointer, "detail", errors->items[i].detail));
+    return list;
+}
+
+/* Pointers separated by spaces; what is wrong there is said in the problem's detail. */
+static json_t *field_list(const char *fields)
+{
+    json_t *list = json_array();
+    for (const char *at = fields; *at != '\0';) {
+        int length = (int)strcspn(at, " ");
+        char pointer[ERROR_FIELD_BYTES];
+        snprintf(pointer, sizeof pointer, "%.*s", length, at);
+        json_array_append_new(list, json_pack("{s:s, s:s}", "pointer", pointer, "detail", "see the problem's detail"));
+        at += length;
+        at += strspn(at, " ");
+    }
+    return list;
+}
+
 void problem_respond_error(struct response *response, const struct request *request, const struct error *err,
                            const char *lease_id, const struct log *log)
 {
@@ -83,18 +108,11 @@ void problem_respond_error(struct response *response, const struct request *requ
 
     json_t *json = document(request, problem, type->status,
                             known ? err->message : "The operation failed; the daemon's log says why.");
+    if (json != NULL && problem == PROBLEM_INSUFFICIENT_CAPACITY && err->field[0] != '\0')
+        json_object_set_new(json, "errors", field_list(err->field));
     if (json != NULL && lease_id != NULL)
         json_object_set_new(json, "lease_id", json_string(lease_id));
     send_document(response, problem, type->status, json);
-}
-
-static json_t *error_list(const struct decode_errors *errors)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < errors->count; i++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:s}", "pointer", errors->items[i].pointer, "detail", errors->items[i].detail));
-    return list;
 }
 
 /* The slug that every error carries, else `validation-failed`. */
@@ -126,6 +144,23 @@ void problem_respond_invalid(struct response *response, const struct request *re
     if (json != NULL)
         json_object_set_new(json, "errors", error_list(errors));
     send_document(response, problem, 422, json);
+}
+
+void problem_respond_query(struct response *response, const struct request *request, const char *name,
+                           const char *format, ...)
+{
+    struct decode_errors errors = {.count = 1};
+    char detail[DETAIL_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(errors.items[0].detail, sizeof errors.items[0].detail, format, arguments);
+    va_end(arguments);
+    snprintf(errors.items[0].pointer, sizeof errors.items[0].pointer, "/%.100s", name);
+    snprintf(detail, sizeof detail, "%.100s %s", name, errors.items[0].detail);
+    json_t *json = document(request, PROBLEM_QUERY_INVALID, 400, detail);
+    if (json != NULL)
+        json_object_set_new(json, "errors", error_list(&errors));
+    send_document(response, PROBLEM_QUERY_INVALID, 400, json);
 }
 
 bool problem_parse_body(struct response *response, const struct request *request, json_t **ret_tree,

@@ -117,6 +117,15 @@ void problem_respond_invalid(struct response *response, const struct request *re
                              const struct decode_errors *errors);
 
 /**
+ * problem_respond_query() - Answer 400 `query-invalid`; `errors` names the parameter
+ * @name:   the query parameter
+ * @format: printf format of what is wrong with it, a sentence that begins after its name ("must be ...")
+ * Thread:  the exchange's
+ */
+void problem_respond_query(struct response *response, const struct request *request, const char *name,
+                           const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/**
  * problem_parse_body() - Read the body of a request as one JSON object
  * @ret_tree: owned by the caller
  * Return:    true; false when the response says what is wrong with it

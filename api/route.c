@@ -12,7 +12,7 @@
 
 const struct route route_table[] = {
     {REQUEST_POST, "/v1/leases", ROUTE_LEASE, true, "dry_run", JSON, handle_lease_create},
-    {REQUEST_GET, "/v1/leases", ROUTE_READ, false, PAGE " state mode", JSON, handle_lease_list},
+    {REQUEST_GET, "/v1/leases", ROUTE_READ, false, PAGE " state mode label", JSON, handle_lease_list},
     {REQUEST_GET, "/v1/leases/{id}", ROUTE_READ, false, NULL, JSON, handle_lease_get},
     {REQUEST_DELETE, "/v1/leases/{id}", ROUTE_LEASE, false, NULL, JSON, handle_lease_delete},
     {REQUEST_POST, "/v1/leases/{id}/renewals", ROUTE_LEASE, true, NULL, JSON, handle_lease_renew},

@@ -133,6 +133,18 @@ int store_lease_get(struct store *store, const char *id, struct store_lease *ret
     return result;
 }
 
+/* A join with the labels would serve both, and be slower for those who do not ask for one. */
+#define LABELLED " AND l.number IN (SELECT number FROM lease_labels WHERE key = ?6 AND value = ?7)"
+
+static const char *labelled_sql(bool in_state, bool newest_first)
+{
+    if (in_state)
+        return newest_first ? LEASE_IN_STATE LABELLED STORE_NEWEST_FIRST("l.number", "?4")
+                            : LEASE_IN_STATE LABELLED STORE_OLDEST_FIRST("l.number", "?4");
+    return newest_first ? LEASE_IN_ANY_STATE LABELLED STORE_NEWEST_FIRST("l.number", "?4")
+                        : LEASE_IN_ANY_STATE LABELLED STORE_OLDEST_FIRST("l.number", "?4");
+}
+
 static const char *list_sql(bool in_state, bool newest_first)
 {
     if (in_state)
@@ -147,7 +159,11 @@ static int list(struct store *store, const struct store_filter *filter, const ch
 {
     struct query query = {0};
     uint64_t after = 0;
-    int result = store_read(store, &query, list_sql(state != NULL, filter->newest_first), err);
+    bool labelled = filter->label_key != NULL;
+    bool in_state = state != NULL;
+    int result = store_read(
+        store, &query,
+        labelled ? labelled_sql(in_state, filter->newest_first) : list_sql(in_state, filter->newest_first), err);
     if (result == 0)
         result = cursor_number(store, filter, "SELECT number FROM leases WHERE id = ?1", &after, err);
     if (result == 0) {
@@ -155,8 +171,12 @@ static int list(struct store *store, const struct store_filter *filter, const ch
         query_bind_key(&query, filter->lease_id);
         query_bind_key(&query, filter->mode);
         query_bind_u64(&query, filter->limit);
-        if (state != NULL)
+        if (in_state || labelled)
             query_bind_key(&query, state);
+        if (labelled) {
+            query_bind_key(&query, filter->label_key);
+            query_bind_key(&query, filter->label_value);
+        }
         while ((result = query_step(&query)) == 1) {
             struct store_lease lease;
             read_row(&query, &lease);

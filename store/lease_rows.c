@@ -17,18 +17,32 @@ struct want {
     const char *what_for;
 };
 
-static int compare(const struct want *want, uint64_t used, uint64_t total, struct error *err)
+/* What is short, as sentences and as pointers. */
+struct shortage {
+    char message[ERROR_MESSAGE_BYTES];
+    char fields[ERROR_FIELD_BYTES];
+};
+
+static void append(char *text, size_t capacity, const char *glue, const char *more)
+{
+    size_t used = strlen(text);
+    snprintf(text + used, capacity - used, "%s%s", used == 0 ? "" : glue, more);
+}
+
+static void compare(const struct want *want, uint64_t used, uint64_t total, struct shortage *shortage)
 {
     uint64_t free = total > used ? total - used : 0; /* the total may have been lowered since */
     if (want->asked <= free && want->overhead <= free - want->asked)
-        return 0;
+        return;
     char beyond[64] = "";
+    char one[ERROR_MESSAGE_BYTES];
     if (want->overhead > 0)
         snprintf(beyond, sizeof beyond, " and %llu for %s", (unsigned long long)want->overhead, want->what_for);
-    error_set(err, -ENOSPC, "%s: %llu asked%s, %llu free of %llu", want->name, (unsigned long long)want->asked, beyond,
-              (unsigned long long)free, (unsigned long long)total);
-    error_tag(err, short_slug, want->field);
-    return -ENOSPC;
+    snprintf(one, sizeof one, "%s: %llu asked%s, %llu free of %llu", want->name, (unsigned long long)want->asked,
+             beyond, (unsigned long long)free, (unsigned long long)total);
+    append(shortage->message, sizeof shortage->message, "; ", one);
+    if (want->field[0] != '\0')
+        append(shortage->fields, sizeof shortage->fields, " ", want->field);
 }
 
 static int check_capacity(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
@@ -42,16 +56,19 @@ static int check_capacity(struct store *store, const struct store_lease *lease, 
     const struct want disk = {"disk_mib", "/resources/disk_mib", asked->disk_mib, lease->overhead_disk_mib,
                               "changes of the image's own disk"};
     struct store_resources used = {0};
+    struct shortage shortage = {0};
     int result = capacity_sum(&store->writer, &used, err);
-    if (result == 0)
-        result = compare(&leases, used.leases, capacity->leases, err);
-    if (result == 0)
-        result = compare(&vcpus, used.vcpus, capacity->vcpus, err);
-    if (result == 0)
-        result = compare(&memory, used.memory_mib, capacity->memory_mib, err);
-    if (result == 0)
-        result = compare(&disk, used.disk_mib, capacity->disk_mib, err);
-    return result;
+    if (result < 0)
+        return result;
+    compare(&leases, used.leases, capacity->leases, &shortage);
+    compare(&vcpus, used.vcpus, capacity->vcpus, &shortage);
+    compare(&memory, used.memory_mib, capacity->memory_mib, &shortage);
+    compare(&disk, used.disk_mib, capacity->disk_mib, &shortage);
+    if (shortage.message[0] == '\0')
+        return 0;
+    error_set(err, -ENOSPC, "%s", shortage.message);
+    error_tag(err, short_slug, shortage.fields);
+    return -ENOSPC;
 }
 
 #define LABELS STORE_JSON_OBJECT("?12")
@@ -133,6 +150,20 @@ static int admit(struct store *store, const struct store_lease *lease, const str
     return result < 0 ? result : check_capacity(store, lease, capacity, err);
 }
 
+static int write_labels(struct store *store, const struct store_lease *lease, struct error *err)
+{
+    if (strcmp(lease->labels, "{}") == 0)
+        return 0;
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer,
+                   "INSERT INTO lease_labels SELECT json_each.key, json_each.value, number"
+                   " FROM leases, json_each(leases.labels) WHERE leases.id = ?1",
+                   err) < 0)
+        return query.code;
+    QUERY_BIND_FIELD(&query, lease->id.text);
+    return query_run(&query);
+}
+
 static int reserve(struct store *store, const struct store_lease *lease, const struct store_resources *capacity,
                    struct error *err)
 {
@@ -143,6 +174,8 @@ static int reserve(struct store *store, const struct store_lease *lease, const s
     int result = admit(store, lease, capacity, err);
     if (result == 0)
         result = insert(store, lease, err);
+    if (result == 0)
+        result = write_labels(store, lease, err);
     if (result == 0)
         result = peer_write(store, lease, err);
     if (result == 0)

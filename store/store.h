@@ -202,8 +202,8 @@ void store_close(struct store *store);
  * store_lease_reserve() - Admit a lease: capacity, row, peer and `lease.created` in one transaction
  * @lease:    complete row in state LEASE_PENDING with resources.leases 1; it gets generation 1, and its tunnel waits
  * @capacity: what the machine gives in all; leases that have not ended are counted against it
- * Return:    0; -ENOSPC with slug "insufficient-capacity", the first thing that is short in the message and its JSON
- *            pointer in the field ("" for leases); -EEXIST with slug "peer-in-use" when a live lease has the same
+ * Return:    0; -ENOSPC with slug "insufficient-capacity", everything that is short in the message and the JSON
+ *            pointers in the field, separated by spaces (leases have none); -EEXIST with slug "peer-in-use" when a live lease has the same
  *            consumer key and endpoint, or "lease-exists" when the id is taken; -EAGAIN with slug "draining"
  * Thread:    any
  */
@@ -259,8 +259,10 @@ int store_lease_get(struct store *store, const char *id, struct store_lease *ret
 /** struct store_filter - Which rows of a list; NULL or 0 leaves a condition out. */
 struct store_filter {
     const char *lease_id;
-    const char *state; /* leases only */
-    const char *mode;  /* leases only */
+    const char *state;     /* leases only */
+    const char *mode;      /* leases only */
+    const char *label_key; /* leases only; with the next one: those that have this label */
+    const char *label_value;
     const char *after; /* cursor: id of the last row of the page before; an id that is not there (any more) is -EINVAL
                           with slug "cursor-unknown". Events have rules of their own, see store_event_place() */
     uint32_t limit;    /* 1 to STORE_PAGE_MAX */

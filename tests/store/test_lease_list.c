@@ -189,10 +189,59 @@ static void a_stored_text_longer_than_its_field_is_an_error_and_not_cut(void **s
 
 #define WITH_STORE(name) cmocka_unit_test_setup_teardown(name, store_fixture_setup, store_fixture_teardown)
 
+static int note_number(void *context, const struct store_lease *lease)
+{
+    char *text = context;
+    size_t used = strlen(text);
+    snprintf(text + used, 64 - used, "%c", lease->labels[strlen(lease->labels) - 3]);
+    return 0;
+}
+
+/* The last letter of the labels of each lease in the list. */
+static const char *labelled(struct store_fixture *fixture, const char *key, const char *value, const char *state,
+                            bool newest, char ret_text[static 64])
+{
+    struct error err = {0};
+    const struct store_filter filter = {
+        .label_key = key, .label_value = value, .state = state, .limit = 10, .newest_first = newest};
+    ret_text[0] = '\0';
+    assert_works(store_lease_list(fixture->store, &filter, note_number, ret_text, &err), err);
+    return ret_text;
+}
+
+static void a_label_finds_its_leases_and_goes_with_them(void **state)
+{
+    struct store_fixture *fixture = *state;
+    static const char *const labels[] = {"{\"team\":\"a\"}", "{\"x/team\":\"\",\"team\":\"b\"}", "{}",
+                                         "{\"n\":\"1\",\"team\":\"a\"}"};
+    const struct store_resources capacity = fixture_capacity(4);
+    const struct store_end end = fixture_end();
+    struct error err = {0};
+    char text[64];
+    for (unsigned n = 0; n < 4; n++) {
+        struct store_lease lease = fixture_lease(n);
+        set_text(lease.labels, labels[n]);
+        assert_works(store_lease_reserve(fixture->store, &lease, &capacity, &err), err);
+    }
+    assert_string_equal(labelled(fixture, "team", "a", NULL, false, text), "aa");
+    assert_string_equal(labelled(fixture, "team", "b", NULL, true, text), "b");
+    assert_string_equal(labelled(fixture, "x/team", "", NULL, false, text), "b");
+    assert_string_equal(labelled(fixture, "team", "A", NULL, false, text), "");
+    assert_string_equal(labelled(fixture, "team", "", NULL, false, text), "");
+    assert_works(store_lease_terminate(fixture->store, fixture_lease(0).id.text, &end, &err), err);
+    assert_string_equal(labelled(fixture, "team", "a", "terminated", false, text), "a");
+    assert_string_equal(labelled(fixture, "team", "a", "pending", true, text), "a");
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM lease_labels"), 5);
+    assert_int_equal(fixture_sql(fixture, "PRAGMA foreign_keys = ON; DELETE FROM leases WHERE state = 'terminated'"),
+                     0);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM lease_labels"), 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_STORE(pages_of_more_rows_than_the_limit_join_without_gap_or_repetition),
+        WITH_STORE(a_label_finds_its_leases_and_goes_with_them),
         WITH_STORE(the_newest_come_first_when_asked_for_and_pages_join_too),
         WITH_STORE(a_list_of_nothing_is_empty),
         WITH_STORE(filters_by_state_mode_and_id_leave_out_all_else),

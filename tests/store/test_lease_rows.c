@@ -157,8 +157,10 @@ static void the_last_place_is_given_and_the_next_is_refused(void **state)
     int64_t before = rows(fixture);
     assert_int_equal(store_lease_reserve(fixture->store, &lease, &capacity, &err), -ENOSPC);
     assert_string_equal(err.slug, "insufficient-capacity");
-    assert_string_equal(err.field, "");
-    assert_string_equal(err.message, "leases: 1 asked, 0 free of 3");
+    assert_string_equal(err.field, "/resources/vcpus /resources/memory_mib /resources/disk_mib");
+    assert_string_equal(err.message,
+                        "leases: 1 asked, 0 free of 3; vcpus: 2 asked, 0 free of 6; memory_mib: 2048 asked, "
+                        "0 free of 6144; disk_mib: 4096 asked, 0 free of 12288");
     assert_int_equal(rows(fixture), before);
     assert_int_equal(store_lease_get(fixture->store, lease.id.text, &lease, &err), -ENOENT);
 }
@@ -200,7 +202,8 @@ static void a_lowered_total_leaves_nothing_free_and_does_not_wrap(void **state)
     struct store_resources capacity = fixture_capacity(1);
     capacity.leases = 10;
     assert_int_equal(store_lease_reserve(fixture->store, &lease, &capacity, &err), -ENOSPC);
-    assert_string_equal(err.message, "vcpus: 2 asked, 0 free of 2");
+    assert_string_equal(err.message, "vcpus: 2 asked, 0 free of 2; memory_mib: 2048 asked, 0 free of 2048; disk_mib: "
+                                     "4096 asked, 0 free of 4096");
 }
 
 static void an_ended_lease_gives_its_capacity_back(void **state)
@@ -442,8 +445,9 @@ static void what_a_machine_needs_beyond_its_guest_counts_as_well(void **state)
     lease.overhead_memory_mib = 128;
     lease.overhead_disk_mib = 500;
     assert_int_equal(store_lease_reserve(fixture->store, &lease, &capacity, &err), -ENOSPC);
-    assert_string_equal(err.message, "memory_mib: 2048 asked and 128 for the hypervisor, 2048 free of 2048");
-    assert_string_equal(err.field, "/resources/memory_mib");
+    assert_string_equal(err.message, "memory_mib: 2048 asked and 128 for the hypervisor, 2048 free of 2048; disk_mib: "
+                                     "4096 asked and 500 for changes of the image's own disk, 4096 free of 4096");
+    assert_string_equal(err.field, "/resources/memory_mib /resources/disk_mib");
     capacity.memory_mib += 128;
     assert_int_equal(store_lease_reserve(fixture->store, &lease, &capacity, &err), -ENOSPC);
     assert_string_equal(err.message,

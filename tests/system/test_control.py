@@ -24,7 +24,7 @@ WORKERS = 8
 class FakeMachines(DaemonCase):
     """A daemon whose machines are processes that speak QMP and end when they are told to."""
 
-    room = {"leases": 64, "vcpus": 64, "memoryMib": 4096, "diskMib": 4096}
+    room = {"leases": 64, "vcpus": 64, "memoryMib": 16384, "diskMib": 4096}
 
     @classmethod
     def setUpClass(cls):
@@ -218,7 +218,16 @@ class Races(FakeMachines):
             for answer in answers:
                 if answer.status == 507:
                     self.assertEqual("insufficient-capacity", answer.slug)
+                    self.assertEqual(["/resources/vcpus"], answer.pointers)
             self.release_all()
+
+    def test_everything_that_is_short_is_named(self):
+        self.made(resources={"vcpus": 3, "memory_mib": 3900, "disk_mib": 0})
+        answer = self.post(self.body(resources={"vcpus": 1, "memory_mib": 100, "disk_mib": 1}))
+        self.assertEqual(507, answer.status)
+        self.assertEqual(["/resources/vcpus", "/resources/memory_mib"], answer.pointers, answer.body)
+        self.assertRegex(answer.json["detail"], "vcpus.*memory_mib")
+        self.assertTrue(answer.json["retryable"])
 
     def test_lease_and_delete_a_thousand_times(self):
         descriptors = self.daemon.descriptors()
@@ -332,3 +341,61 @@ class TimeLimits(FakeMachines):
         self.assertEqual("lease_expired", self.ended(short["id"])["termination"]["reason"])
         later = self.client.get(f"/v1/leases/{long['id']}")["termination"]
         self.assertNotEqual("lease_expired", (later or {}).get("reason"))
+
+
+class Lists(FakeMachines):
+    """Labels, filters, pages."""
+
+    def ids(self, query):
+        """Ids of all pages."""
+        return [lease["id"] for lease in self.client.items(f"/v1/leases?{query}")]
+
+    def test_filters_and_pages_that_stay_in_order_while_leases_come(self):
+        red = [self.made(labels={"team": "red", "example.org/job": f"n{number}"})["id"] for number in range(4)]
+        blue = [self.made(labels={"team": "blue"})["id"] for _ in range(3)]
+        self.assertEqual(red, self.ids("label=team:red"))
+        self.assertEqual(list(reversed(red)), self.ids("label=team:red&order=newest&limit=1"))
+        self.assertEqual(red[2:3], self.ids("label=example.org/job:n2"))
+        self.assertEqual([], self.ids("label=team:green"))
+        self.assertEqual([], self.ids("label=team:red&mode=direct"))
+        first = self.client.get("/v1/leases?label=team:blue&limit=2")
+        blue.append(self.made(labels={"team": "blue"})["id"])
+        self.client.request("DELETE", f"/v1/leases/{blue[1]}")  # the cursor's own
+        self.ended(blue[1])
+        rest = self.client.get(f"/v1/leases?label=team:blue&after={first['next_cursor']}")
+        self.assertEqual(blue, [lease["id"] for lease in first["items"] + rest["items"]])
+        self.assertEqual([blue[1]], self.ids("label=team:blue&state=terminated"))
+        self.assertEqual(1, len([record for record in self.client.items("/v1/terminations?limit=1")
+                                 if record["lease_id"] == blue[1]]))
+
+    def test_bad_queries_are_named(self):
+        for query, pointer in (("limit=0", "/limit"), ("limit=x", "/limit"), ("after=x", "/after"),
+                               ("order=up", "/order"), ("state=odd", "/state"), ("mode=odd", "/mode"),
+                               ("label=a", "/label"), ("label=:b", "/label"), ("label=a:b:c", "/label"),
+                               ("label=-a:b", "/label"), ("colour=blue", "/colour")):
+            with self.subTest(query):
+                answer = self.client.request("GET", f"/v1/leases?{query}")
+                self.assertEqual((400, "query-invalid", [pointer]), (answer.status, answer.slug, answer.pointers))
+        gone = self.client.request("GET", "/v1/leases?after=018f0000-0000-7000-8000-000000000000")
+        self.assertEqual((410, "cursor-unknown"), (gone.status, gone.slug))
+        self.assertEqual(400, self.client.request("GET", "/v1/leases?label=a:b&label=c:d").status)
+
+    def test_bad_labels_are_named(self):
+        for labels, pointer in (({"-a": "b"}, "/labels/-a"), ({"a": "b c"}, "/labels/a"), ({"a": 1}, "/labels/a"),
+                                ({"a/b/c": "d"}, "/labels/a~1b~1c"), ({"k" * 64: "v"}, "/labels/" + "k" * 64),
+                                ({"a": "v" * 64}, "/labels/a"), ({f"k{n}": "" for n in range(17)}, "/labels")):
+            with self.subTest(labels):
+                answer = self.post(self.body(labels=labels))
+                self.assertEqual(422, answer.status)
+                self.assertIn(pointer, answer.pointers, answer.body)
+
+    def test_a_change_with_an_old_etag_is_refused(self):
+        lease = self.made()
+        path = f"/v1/leases/{lease['id']}"
+        wait_for(lambda: self.client.get(path)["state"] == "running", 20, "it runs")
+        for tag in ('"1"', 'W/"1"', "1", '"x"'):
+            answer = self.client.request("DELETE", path, headers={"If-Match": tag})
+            self.assertEqual((412, "precondition-failed"), (answer.status, answer.slug), tag)
+        etag = self.client.request("GET", path).headers["ETag"]
+        self.assertEqual(304, self.client.request("GET", path, headers={"If-None-Match": f'"0", W/{etag}'}).status)
+        self.assertEqual(202, self.client.request("DELETE", path, headers={"If-Match": f'"0", {etag}'}).status)
