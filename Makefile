@@ -14,7 +14,9 @@ variant := $(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(PORTABLE),-p
 BUILD := build/host$(variant)
 Q := $(if $(V),,@)
 
-PACKAGES := libmicrohttpd jansson sqlite3 libsodium libisofs-1
+# Threads confine themselves on Linux; not where a sanitizer's runtime has to make calls of its own.
+CONFINED := $(if $(PORTABLE)$(SANITIZE),,$(findstring Linux,$(shell uname -s)))
+PACKAGES := libmicrohttpd jansson sqlite3 libsodium libisofs-1 $(if $(CONFINED),libseccomp)
 # Looked up only when something is compiled, so that `make deps` works on a machine without them.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS = $(shell pkg-config --libs $(PACKAGES))
@@ -24,7 +26,8 @@ WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-pro
 HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2) \
              $(if $(findstring x86_64,$(shell uname -m)),-fstack-clash-protection -fcf-protection)
 OPTIMIZE := -O2 -g
-CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1)
+CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1) \
+            $(if $(CONFINED),-DOMERTAD_CONFINED=1)
 CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pthread \
           $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all) \
           $(if $(COVERAGE),--coverage)

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,13 @@ enum {
     ENDED_BY_VIOLATION = 3,   /* exit code */
     REPORT_LINE_BYTES = 4096, /* the longest, with all counters at their largest, is below 1,500 */
 };
+
+/* The reports' end is seen where the system has such sockets. */
+#ifdef __linux__
+#define REPORTS SOCK_SEQPACKET
+#else
+#define REPORTS SOCK_DGRAM
+#endif
 
 static int unix_address(const char *path, struct sockaddr_un *ret_address, struct error *err)
 {
@@ -130,6 +138,7 @@ struct report_reader {
     int fd;
     int out;
     bool failed;
+    atomic_bool told_end; /* the NAT is being stopped: the end of its reports is no news */
     bool terminated;
 };
 
@@ -209,6 +218,11 @@ static void *read_reports(void *context)
         if (reader->failed || reader->terminated || report.kind == NAT_REPORT_DETACHED)
             kill(getpid(), SIGTERM); /* wakes sigwait() in wait_for_end() */
     }
+    if (!reader->told_end && !reader->failed) {
+        print_line(reader->out, json_pack("{s:s, s:s}", "report", "failed", "detail", "the filter's thread is gone"));
+        reader->failed = true;
+        kill(getpid(), SIGTERM);
+    }
     return NULL;
 }
 
@@ -268,7 +282,7 @@ static int start_nat(const struct nat_options *options, int *frame_fd, int *repo
 static int serve_frames(const struct nat_options *options, int *frame_fd, int out, struct error *err)
 {
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
+    if (socketpair(AF_UNIX, REPORTS, 0, ends) < 0)
         return error_set(err, -errno, "report socket: %s", strerror(errno));
     int reader_end SCOPED_FD = ends[0];
     int nat_end SCOPED_FD = ends[1];
@@ -285,6 +299,7 @@ static int serve_frames(const struct nat_options *options, int *frame_fd, int ou
     }
     wait_for_end();
     struct nat_stats stats;
+    atomic_store(&reader.told_end, true);
     nat_stop(nat, &stats);
     shutdown(reader_end, SHUT_RDWR); /* after what is queued, recv() in the reader yields 0 */
     pthread_join(thread, NULL);

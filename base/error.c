@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { REQUIRE_TEXT_BYTES = 512 };
 
 int error_set(struct error *err, int code, const char *format, ...)
 {
@@ -54,6 +57,11 @@ void error_prefix(struct error *err, const char *format, ...)
 
 _Noreturn void error_require_failed(const char *condition, const char *file, int line)
 {
-    fprintf(stderr, "event=require.failed condition=\"%s\" at=%s:%d\n", condition, file, line);
+    /* Not by stdio, whose lock a thread that is confined would die with (nat/confine.c). */
+    char text[REQUIRE_TEXT_BYTES];
+    int length =
+        snprintf(text, sizeof text, "event=require.failed condition=\"%.200s\" at=%.100s:%d\n", condition, file, line);
+    ssize_t written = write(STDERR_FILENO, text, (size_t)length);
+    (void)written;
     abort();
 }

@@ -8,7 +8,7 @@ set -eu
 
 packages_of() {
     case $1 in
-        build) echo "gcc make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libsodium-dev libisofs-dev" ;;
+        build) echo "gcc make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libsodium-dev libisofs-dev libseccomp-dev" ;;
         run) echo "qemu-system-x86 ca-certificates passt nftables iproute2" ;;
         debian) echo "mmdebstrap e2fsprogs qemu-utils uidmap xz-utils" ;;
         image) echo "cpio gzip dpkg xz-utils zstd" ;;

@@ -125,9 +125,15 @@ static int receive_datagrams(struct frame_io *io, struct frame_batch *batch)
 /* The first to connect is the VM; nobody can after it, because the listening socket goes. */
 static int accept_peer(struct frame_io *io)
 {
+#ifndef OMERTAD_PORTABLE
+    int fd SCOPED_FD = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+#else
     int fd SCOPED_FD = accept(io->fd, NULL, NULL);
     if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         return -errno;
+#endif
     fd_close(&io->fd);
     io->fd = fd_take(&fd);
     io->state = FRAME_IO_CONNECTED;

@@ -1,4 +1,7 @@
-/* The NAT thread: waits for frames, datagrams, a new policy or a timer, and hands them to the worker. */
+/* The NAT thread: waits for frames, datagrams, a new policy or a timer, and hands them to the worker.
+ *
+ * Before its first frame it confines itself (nat/confine.h); its descriptors are its own from then on, and it neither
+ * allocates nor frees: orders that it is done with go back to their owner. */
 #include "nat/nat.h"
 
 #include <errno.h>
@@ -10,11 +13,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/scope.h"
 #include "nat/allowlist.h"
+#include "nat/confine.h"
 #include "nat/spin.h"
 #include "nat/worker.h"
 
@@ -26,19 +31,34 @@ enum nat_thread_limits {
 };
 
 _Static_assert((int)NAT_FLOWS_MAX == (int)FLOW_MAX, "a flow each");
+
+/** struct spent - The begin of an order: those that the thread is done with, on their way back to be freed. */
+struct spent {
+    struct spent *next;
+};
+
+/** struct posted - A policy on its way to the thread. */
+struct posted {
+    struct spent spent;
+    struct nat_policy policy;
+};
+
 /** struct own_set - The provider's own addresses on their way to the thread. */
 struct own_set {
+    struct spent spent;
     size_t count;
     uint32_t own[NAT_OWN_MAX];
 };
 
 struct nat {
     pthread_t thread;
-    int wake_read;
-    int wake_write;
-    uint64_t posted_generation; /* the owner's */
-    _Atomic(struct nat_policy *) next_policy;
+    int wake_thread;       /* a pair of sockets: this end is the thread's, */
+    int wake_owner;        /* that one the owner's, who is told by it whether the thread has begun */
+    bool wake_thread_left; /* its number means nothing to the owner any more; the owner's, as the next */
+    uint64_t posted_generation;
+    _Atomic(struct posted *) next_policy;
     _Atomic(struct own_set *) next_own;
+    _Atomic(struct spent *) spent;
     atomic_bool shut;
     atomic_bool stop;
     struct counters counters;
@@ -60,7 +80,7 @@ static void build_wait_set(const struct nat *nat, struct wait_set *set)
     const enum worker_wait wait = worker_outbound_wait(worker);
     const bool waits = worker_inbound_waits(worker);
     const short events = (short)((wait == WORKER_WAIT_FRAMES ? POLLIN : 0) | (waits ? POLLOUT : 0));
-    set->fds[0] = (struct pollfd){.fd = nat->wake_read, .events = POLLIN};
+    set->fds[0] = (struct pollfd){.fd = nat->wake_thread, .events = POLLIN};
     /* Errors and hang-ups are told unasked, again and again: an attachment that nothing is wanted from is left out. */
     set->fds[1] = (struct pollfd){.fd = events != 0 && !nat->detached ? worker->frame_io.fd : -1, .events = events};
     set->count = 2;
@@ -128,24 +148,43 @@ static int wait_for_work(struct nat *nat, struct wait_set *set)
     return ready;
 }
 
+static void give_back(struct nat *nat, struct spent *order)
+{
+    order->next = atomic_load(&nat->spent);
+    while (!atomic_compare_exchange_weak(&nat->spent, &order->next, order))
+        continue;
+}
+
+static void free_spent(struct nat *nat)
+{
+    struct spent *order = atomic_exchange(&nat->spent, NULL);
+    while (order != NULL) {
+        struct spent *next = order->next;
+        free(order);
+        order = next;
+    }
+}
+
 static void take_commands(struct nat *nat, uint64_t now_ms)
 {
-    struct nat_policy *policy = atomic_exchange(&nat->next_policy, NULL);
+    struct posted *posted = atomic_exchange(&nat->next_policy, NULL);
     if (atomic_load(&nat->shut))
         worker_shut(&nat->worker);
-    else if (policy != NULL)
-        worker_apply(&nat->worker, policy, now_ms);
-    free(policy);
+    else if (posted != NULL)
+        worker_apply(&nat->worker, &posted->policy, now_ms);
+    if (posted != NULL)
+        give_back(nat, &posted->spent);
     struct own_set *set = atomic_exchange(&nat->next_own, NULL);
-    if (set != NULL)
-        worker_replace_own(&nat->worker, set->own, set->count);
-    free(set);
+    if (set == NULL)
+        return;
+    worker_replace_own(&nat->worker, set->own, set->count);
+    give_back(nat, &set->spent);
 }
 
 static void drain_wake(const struct nat *nat)
 {
     uint8_t bytes[64];
-    while (read(nat->wake_read, bytes, sizeof bytes) > 0)
+    while (recv(nat->wake_thread, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
         continue;
 }
 
@@ -229,16 +268,52 @@ static int round_once(struct nat *nat)
     return 0;
 }
 
-static void *run(void *context)
+/* strerror() may lock and allocate, for the sake of translations. */
+static const char *describe(int code)
 {
-    struct nat *nat = context;
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+    const char *text = strerrordesc_np(-code);
+    return text != NULL ? text : "";
+#else
+    return strerror(-code);
+#endif
+}
+
+static void serve(struct nat *nat)
+{
     int rc = 0;
     while (rc == 0 && !atomic_load(&nat->stop))
         rc = round_once(nat);
     worker_shut(&nat->worker);
     reporter_finish(&nat->worker.reporter, &nat->worker.violations, clock_monotonic_ms());
     if (rc < 0)
-        reporter_failed(&nat->worker.reporter, rc, strerror(-rc), clock_monotonic_ms());
+        reporter_failed(&nat->worker.reporter, rc, describe(rc), clock_monotonic_ms());
+}
+
+static int confine(const struct nat *nat, const struct confine_program *program)
+{
+    const int own[] = {nat->wake_thread, nat->worker.frame_io.fd, nat->worker.reporter.fd};
+    int rc = confine_keep_only(own, sizeof own / sizeof *own);
+    return rc == 0 ? confine_enter(program) : rc;
+}
+
+/** struct launch - What the thread begins with. Owner: nat_start(), which waits until the thread has begun. */
+struct launch {
+    struct nat *nat;
+    struct confine_program program;
+};
+
+static void *run(void *context)
+{
+    const struct launch *launch = context;
+    struct nat *nat = launch->nat;
+    const int begun = confine(nat, &launch->program);
+    if (send(nat->wake_thread, &begun, sizeof begun, MSG_NOSIGNAL) != (ssize_t)sizeof begun || begun < 0)
+        return NULL;
+    serve(nat);
+    uplink_close(&nat->worker.uplink, UINT64_MAX);
+    fd_close(&nat->worker.frame_io.fd);
+    fd_close(&nat->worker.reporter.fd);
     return NULL;
 }
 
@@ -264,21 +339,17 @@ static int check_link(const struct nat_link *link, struct error *err)
     return 0;
 }
 
-static int make_wake_pipe(struct nat *nat)
+static int make_wake_pair(struct nat *nat)
 {
     int ends[2];
-    if (pipe(ends) < 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
         return -errno;
-    nat->wake_read = ends[0];
-    nat->wake_write = ends[1];
-    for (int i = 0; i < 2; i++) {
-        if (fcntl(ends[i], F_SETFD, FD_CLOEXEC) < 0 || fcntl(ends[i], F_SETFL, O_NONBLOCK) < 0)
-            return -errno;
-    }
-    return 0;
+    nat->wake_thread = ends[0];
+    nat->wake_owner = ends[1];
+    return fcntl(ends[0], F_SETFD, FD_CLOEXEC) < 0 || fcntl(ends[1], F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
 
-static int start_thread(struct nat *nat)
+static int start_thread(struct launch *launch)
 {
     pthread_attr_t attributes;
     int rc = pthread_attr_init(&attributes);
@@ -289,7 +360,7 @@ static int start_thread(struct nat *nat)
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the process's, never this thread's */
-    rc = pthread_create(&nat->thread, &attributes, run, nat);
+    rc = pthread_create(&launch->nat->thread, &attributes, run, launch);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return -rc;
@@ -297,11 +368,42 @@ static int start_thread(struct nat *nat)
 
 static void free_nat(struct nat *nat)
 {
-    fd_close(&nat->wake_read);
-    fd_close(&nat->wake_write);
+    if (!nat->wake_thread_left)
+        fd_close(&nat->wake_thread);
+    fd_close(&nat->wake_owner);
+    free_spent(nat);
     free(atomic_load(&nat->next_policy));
     free(atomic_load(&nat->next_own));
     free(nat);
+}
+
+/* Starts the thread and waits until it has confined itself. Where its descriptors are its own, ours are closed then. */
+static int start_confined(struct nat *nat, const struct nat_config *config, struct error *err)
+{
+    struct launch launch = {.nat = nat};
+    int begun = -ECANCELED;
+    int rc = nat_confine_build(config, &launch.program, err);
+    if (rc == 0 && (rc = start_thread(&launch)) < 0)
+        error_set(err, rc, "cannot start a NAT thread: %s", strerror(-rc));
+    if (rc < 0)
+        return rc;
+    ssize_t length;
+    do
+        length = recv(nat->wake_owner, &begun, sizeof begun, MSG_WAITALL);
+    while (length < 0 && errno == EINTR);
+    if (length != (ssize_t)sizeof begun)
+        begun = -ECANCELED;
+    if (begun == 0) {
+        if (confine_is_built()) {
+            close(config->frame_fd);
+            close(config->report_fd);
+            close(nat->wake_thread);
+            nat->wake_thread_left = true;
+        }
+        return 0;
+    }
+    pthread_join(nat->thread, NULL);
+    return error_set(err, begun, "a NAT thread cannot confine itself: %s", strerror(-begun));
 }
 
 int nat_start(const struct nat_config *config, struct nat **ret_nat, struct error *err)
@@ -316,17 +418,19 @@ int nat_start(const struct nat_config *config, struct nat **ret_nat, struct erro
     struct nat *nat = calloc(1, sizeof *nat);
     if (nat == NULL)
         return error_set(err, -ENOMEM, "no memory for a NAT");
-    nat->wake_read = -1;
-    nat->wake_write = -1;
-    rc = make_wake_pipe(nat);
-    if (rc == 0) {
+    nat->wake_thread = -1;
+    nat->wake_owner = -1;
+    rc = make_wake_pair(nat);
+    if (rc < 0) {
+        error_set(err, rc, "cannot start a NAT thread: %s", strerror(-rc));
+    } else {
         nat->spin.limit_us = config->busy_poll_us;
         worker_init(&nat->worker, config, &nat->counters);
-        rc = start_thread(nat);
+        rc = start_confined(nat, config, err);
     }
     if (rc < 0) {
         free_nat(nat);
-        return error_set(err, rc, "cannot start a NAT thread: %s", strerror(-rc));
+        return rc;
     }
     *ret_nat = nat;
     return 0;
@@ -334,9 +438,8 @@ int nat_start(const struct nat_config *config, struct nat **ret_nat, struct erro
 
 static void wake(const struct nat *nat)
 {
-    /* A full pipe is a wake-up that has not been taken yet. */
-    ssize_t written = write(nat->wake_write, "", 1);
-    (void)written;
+    /* A full queue is a wake-up that has not been taken yet; a thread that is gone takes none. */
+    (void)send(nat->wake_owner, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static int check_off_link(const struct nat_link *link, const struct nat_policy *policy, struct error *err)
@@ -360,23 +463,24 @@ int nat_apply(struct nat *nat, const struct nat_policy *policy, struct error *er
     if (policy->generation <= nat->posted_generation)
         return error_set(err, -EINVAL, "policy generation %llu is not above %llu",
                          (unsigned long long)policy->generation, (unsigned long long)nat->posted_generation);
-    struct nat_policy *copy = malloc(sizeof *copy);
-    if (copy == NULL)
+    free_spent(nat);
+    struct posted *posted = malloc(sizeof *posted);
+    if (posted == NULL)
         return error_set(err, -ENOMEM, "no memory for a policy");
-    *copy = *policy;
+    posted->policy = *policy;
     nat->posted_generation = policy->generation;
-    free(atomic_exchange(&nat->next_policy, copy));
+    free(atomic_exchange(&nat->next_policy, posted));
     wake(nat);
     return 0;
 }
 
 bool nat_recall(struct nat *nat)
 {
-    struct nat_policy *policy = atomic_exchange(&nat->next_policy, NULL);
-    if (policy == NULL)
+    struct posted *posted = atomic_exchange(&nat->next_policy, NULL);
+    if (posted == NULL)
         return false;
-    nat->posted_generation = policy->generation - 1;
-    free(policy);
+    nat->posted_generation = posted->policy.generation - 1;
+    free(posted);
     return true;
 }
 
@@ -384,6 +488,7 @@ int nat_replace_own(struct nat *nat, const uint32_t *own, size_t count, struct e
 {
     if (count > NAT_OWN_MAX)
         return error_set(err, -E2BIG, "%zu own addresses, at most %d fit", count, NAT_OWN_MAX);
+    free_spent(nat);
     struct own_set *set = calloc(1, sizeof *set);
     if (set == NULL)
         return error_set(err, -ENOMEM, "no memory for the own addresses");
@@ -471,8 +576,5 @@ void nat_stop(struct nat *nat, struct nat_stats *ret_stats)
     pthread_join(nat->thread, NULL);
     if (ret_stats != NULL)
         nat_read_stats(nat, ret_stats);
-    uplink_close(&nat->worker.uplink, UINT64_MAX);
-    fd_close(&nat->worker.frame_io.fd);
-    fd_close(&nat->worker.reporter.fd);
     free_nat(nat);
 }

@@ -49,9 +49,15 @@ static void tune(int fd, bool listens)
 /* @local_port: 0 lets the system choose. */
 static int open_socket(struct nat_endpoint consumer, bool listens, uint16_t local_port, int *ret_fd)
 {
+#ifndef OMERTAD_PORTABLE
+    int fd SCOPED_FD = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+#else
     int fd SCOPED_FD = socket(AF_INET, SOCK_DGRAM, 0);
     if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
         return -errno;
+#endif
     tune(fd, listens);
     const struct sockaddr_in local = address_of((struct nat_endpoint){INADDR_ANY, local_port});
     if (local_port != 0 && bind(fd, (const struct sockaddr *)&local, sizeof local) < 0)
