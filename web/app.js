@@ -56,7 +56,8 @@ async function ask(path, options = {}) {
   const response = await fetch(path, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
-    throw new HttpError(response.status, problem.detail || problem.title || "status " + response.status);
+    const reasons = (problem.errors || []).map((error) => error.detail).join(" ");
+    throw new HttpError(response.status, reasons || problem.detail || problem.title || "status " + response.status);
   }
   return response;
 }
@@ -242,8 +243,9 @@ function showNode(node, health) {
     ["Accelerator", (accelerator.known ? accelerator.name : "being tried") + (accelerator.reason ? ": " + accelerator.reason : "")],
     ["Modes offered", node.network.modes.join(", ")],
     ["Up", duration(Date.parse(node.time) - Date.parse(node.started_at))], ["Version", node.version]]);
-  $("node-health").className = "chip " + (health === "ready" ? "good" : "bad");
-  setText($("node-health"), health);
+  const draining = node.drain?.draining;
+  $("node-health").className = "chip " + (draining ? "busy" : health === "ready" ? "good" : "bad");
+  setText($("node-health"), draining ? "draining: no lease is taken, those that are there go on" : health);
 }
 
 // ---- one lease --------------------------------------------------------------------------------------------------

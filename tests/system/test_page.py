@@ -110,6 +110,18 @@ class StatusPage(DaemonCase):
         self.page.picture("empty")
         self.assertEqual("", self.page.run("return new URL(page.url()).search"), "no token in the address")
 
+    def _drain(self, draining):
+        etag = self.client.request("GET", "/v1/node/drain").headers["ETag"]
+        answer = self.client.request("PUT", "/v1/node/drain", {"draining": draining}, {"If-Match": etag})
+        self.assertEqual(200, answer.status)
+
+    def test_02_what_keeps_it_from_leasing_is_told(self):
+        self._drain(True)
+        self.addCleanup(self.page.wait, "#node-health", "ready")
+        self.addCleanup(self._drain, False)
+        self.page.wait("#node-health", "draining")
+        self._assert_accessible()
+
     def test_03_a_lease_comes_alive_by_itself(self):
         type(self).lease_of_all = self.lab.lease(self.daemon, 0, labels={"job": "render"}, ttl_s=7200)
         self.page.wait("#leases tbody tr", "micro")
