@@ -74,6 +74,53 @@ bool header_fields_have_body(const struct header_fields *fields)
            (fields->content_length != NULL && strspn(fields->content_length, "0") != strlen(fields->content_length));
 }
 
+static size_t token_span(const char *text)
+{
+    size_t length = 0;
+    while (is_token_char(text[length]))
+        length++;
+    return length;
+}
+
+/* uri-host [ ":" port ], RFC 9110 section 7.2: whose name it is comes later. */
+static bool host_is_formed(const char *host)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+,;=";
+    size_t name = strspn(host, letters);
+    if (host[0] == '[')
+        name = 1 + strspn(host + 1, "0123456789abcdefABCDEF:.") + 1;
+    if (name == 0 || strlen(host) < name || (host[0] == '[' && host[name - 1] != ']'))
+        return false;
+    const char *port = host + name;
+    return *port == '\0' || (*port == ':' && strspn(port + 1, "0123456789") == strlen(port + 1));
+}
+
+/* type "/" subtype, and parameters after a semicolon; RFC 9110 section 8.3.1 */
+static bool content_type_is_formed(const char *type)
+{
+    size_t first = token_span(type);
+    if (first == 0 || type[first] != '/')
+        return false;
+    size_t second = token_span(type + first + 1);
+    const char *rest = type + first + 1 + second;
+    rest += strspn(rest, " \t");
+    return second > 0 && (*rest == '\0' || *rest == ';');
+}
+
+/* A scheme, and for a bearer one token and no more; RFC 6750 section 2.1 */
+static bool authorization_is_formed(const char *value)
+{
+    static const char bearer[] = "Bearer ";
+    size_t scheme = token_span(value);
+    if (scheme == 0 || (value[scheme] != '\0' && value[scheme] != ' '))
+        return false;
+    if (strncasecmp(value, bearer, sizeof bearer - 1) != 0)
+        return true;
+    const char *token = value + sizeof bearer - 1;
+    size_t length = strspn(token, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/");
+    return length > 0 && strspn(token + length, "=") == strlen(token + length);
+}
+
 /* What is wrong with the headers as such, or NULL. */
 static const char *hygiene_fault(const struct admission *admission, const struct header_fields *fields)
 {
@@ -88,6 +135,12 @@ static const char *hygiene_fault(const struct admission *admission, const struct
         return "The only transfer coding is chunked.";
     if (fields->host == NULL && !admission->check_peer)
         return "The Host header is missing.";
+    if (fields->host != NULL && !admission->check_peer && !host_is_formed(fields->host))
+        return "Host must be a name or an address, with a port at most.";
+    if (fields->content_type != NULL && !content_type_is_formed(fields->content_type))
+        return "Content-Type must be a media type.";
+    if (fields->authorization != NULL && !authorization_is_formed(fields->authorization))
+        return "Authorization must be a scheme and one token.";
     return NULL;
 }
 

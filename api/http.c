@@ -24,6 +24,7 @@
 #include "api/front.h"
 #include "api/head.h"
 #include "api/problem.h"
+#include "api/raw_answer.h"
 #include "api/roster.h"
 #include "base/clock.h"
 #include "base/scope.h"
@@ -71,6 +72,11 @@ struct exchange {
 };
 
 /* ---- life of an exchange --------------------------------------------------------------------------------------- */
+
+static int fd_of(struct MHD_Connection *connection)
+{
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
 
 static int slot_of(struct MHD_Connection *connection)
 {
@@ -124,13 +130,13 @@ static void connection_notice(void *context, struct MHD_Connection *connection, 
                               enum MHD_ConnectionNotificationCode code)
 {
     const struct listener *listener = context;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = fd_of(connection);
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        roster_remove(listener->roster, info->connect_fd);
+        roster_remove(listener->roster, fd);
         front_wake(listener->http->front);
         return;
     }
-    *socket_context = (void *)(intptr_t)(roster_find(listener->roster, info->connect_fd) + 1);
+    *socket_context = (void *)(intptr_t)(roster_find(listener->roster, fd) + 1);
 }
 
 /* ---- request --------------------------------------------------------------------------------------------------- */
@@ -142,31 +148,13 @@ static enum MHD_Result take_header(void *context, enum MHD_ValueKind kind, const
     return MHD_YES;
 }
 
-/* uid of a unix socket's other end; one that is nobody's when it cannot be told. */
-static uint32_t peer_uid(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-#ifdef SO_PEERCRED
-    struct ucred credentials;
-    socklen_t length = sizeof credentials;
-    if (getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0)
-        return credentials.uid;
-#else
-    uid_t uid;
-    gid_t gid;
-    if (getpeereid(info->connect_fd, &uid, &gid) == 0)
-        return uid;
-#endif
-    return UINT32_MAX;
-}
-
 static void admit(const struct listener *listener, struct MHD_Connection *connection, const char *method,
                   struct exchange *exchange)
 {
     MHD_get_connection_values(connection, MHD_HEADER_KIND, take_header, &exchange->fields);
     exchange->request.method = request_method_parse(method);
     trace_parse(exchange->fields.traceparent, &exchange->request.trace);
-    uint32_t uid = listener->admission.check_peer ? peer_uid(connection) : 0;
+    uint32_t uid = listener->admission.check_peer ? listen_peer_uid(fd_of(connection)) : 0;
     struct admitted admitted = admission_decide(&listener->admission, exchange->target, &exchange->fields, uid,
                                                 &exchange->request, &exchange->response);
     exchange->route = admitted.route;
@@ -220,15 +208,6 @@ static bool take_body(struct exchange *exchange, const char *bytes, size_t lengt
 
 /* ---- response -------------------------------------------------------------------------------------------------- */
 
-static const char *const every_response[][2] = {
-    {"Cache-Control", "no-store"},
-    {"X-Content-Type-Options", "nosniff"},
-    {"X-Frame-Options", "DENY"},
-    {"Referrer-Policy", "no-referrer"},
-    {"Cross-Origin-Resource-Policy", "same-origin"},
-    {"Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
-};
-
 static struct MHD_Response *build_response(struct response *response)
 {
     void *bytes = (void *)(uintptr_t)response->body;
@@ -261,8 +240,8 @@ static enum MHD_Result send_response(const struct listener *listener, struct MHD
     if (built == NULL)
         return MHD_NO;
     MHD_add_response_header(built, "X-Request-Id", exchange->request.id.text);
-    for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
-        MHD_add_response_header(built, every_response[i][0], every_response[i][1]);
+    for (const struct raw_answer_header *header = raw_answer_headers; header->name != NULL; header++)
+        MHD_add_response_header(built, header->name, header->value);
     if (response->content_type != NULL)
         MHD_add_response_header(built, "Content-Type", response->content_type);
     for (size_t i = 0; i < response->header_count; i++)
@@ -291,28 +270,14 @@ static bool stream_allowed(void *context)
     return admission_allows(&exchange->listener->admission, exchange->admitted_route, &exchange->token);
 }
 
-/* Status line and headers of an answer that the library does not send; the connection's end is the answer's. */
-static void write_head(const char *status, const struct request *request, const struct response *response,
-                       struct stream_text *text)
-{
-    stream_text_print(text, "HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: %s\r\n", status, response->content_type);
-    stream_text_print(text, "X-Request-Id: %s\r\n", request->id.text);
-    for (size_t i = 0; i < sizeof every_response / sizeof every_response[0]; i++)
-        stream_text_print(text, "%s: %s\r\n", every_response[i][0], every_response[i][1]);
-    for (size_t i = 0; i < response->header_count; i++)
-        stream_text_print(text, "%s: %s\r\n", response->headers[i].name, response->headers[i].value);
-    stream_text_print(text, "\r\n");
-}
-
 /* Hand the connection over to the streams' thread, or fill the response with the reason why not. */
 static bool begin_stream(const struct listener *listener, struct MHD_Connection *connection, struct exchange *exchange)
 {
     struct response *response = &exchange->response;
-    char bytes[HTTP_STREAM_HEAD_BYTES];
+    char bytes[RAW_ANSWER_HEAD_BYTES];
     struct stream_text head = {.bytes = bytes, .capacity = sizeof bytes};
-    write_head("200 OK", &exchange->request, response, &head);
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    const struct stream_order order = {.fd = info->connect_fd,
+    raw_answer_head("200 OK", &exchange->request, response, &head);
+    const struct stream_order order = {.fd = fd_of(connection),
                                        .source = response->stream,
                                        .allowed = stream_allowed,
                                        .closed = stream_closed,
@@ -395,27 +360,6 @@ static void own_names(struct admission *admission, const struct listen_address *
 
 /* ---- the front ------------------------------------------------------------------------------------------------- */
 
-/* A head that is too long is answered here: the library would have to take it in first. */
-static void refuse_head(int fd)
-{
-    struct request *request = calloc(1, sizeof *request);
-    struct response response = {0};
-    char bytes[HTTP_STREAM_HEAD_BYTES + RESPONSE_SMALL_BYTES];
-    struct stream_text text = {.bytes = bytes, .capacity = sizeof bytes};
-    if (request != NULL) {
-        problem_respond(&response, request, PROBLEM_HEADERS_TOO_LARGE, "%s", "");
-        request->id = id_new();
-        write_head("431 Request Header Fields Too Large", request, &response, &text);
-        stream_text_add(&text, response.body, response.body_bytes);
-        /* What does not fit into an empty socket's queue at once is not worth a wait. */
-        ssize_t sent = send(fd, text.bytes, text.used, MSG_DONTWAIT | MSG_NOSIGNAL);
-        (void)sent;
-        shutdown(fd, SHUT_WR);
-    }
-    response_done(&response);
-    free(request);
-}
-
 /* Over the unix socket everybody is served: its folder lets nobody else near it, and admission looks at the uid. */
 static enum roster_class class_of(const struct listener *listener, const char *head, size_t length)
 {
@@ -433,7 +377,7 @@ static enum front_answer admit_connection(void *context, int fd, const char *hea
 {
     struct listener *listener = context;
     if (length > FRONT_HEAD_BYTES) {
-        refuse_head(fd);
+        raw_answer_refuse(fd); /* the library would have to take it in first */
         return FRONT_REFUSED;
     }
     uint64_t now_ms = clock_monotonic_ms();

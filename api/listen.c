@@ -118,3 +118,19 @@ int listen_unix(const char *path, struct error *err)
         return error_set(err, -errno, "The socket %s cannot be opened: %s.", path, strerror(errno));
     return fd_take(&fd);
 }
+
+uint32_t listen_peer_uid(int fd)
+{
+#ifdef SO_PEERCRED
+    struct ucred credentials;
+    socklen_t length = sizeof credentials;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0)
+        return credentials.uid;
+#else
+    uid_t uid;
+    gid_t gid;
+    if (getpeereid(fd, &uid, &gid) == 0)
+        return uid;
+#endif
+    return UINT32_MAX;
+}

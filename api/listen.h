@@ -48,4 +48,7 @@ int listen_tcp(struct listen_address *address, struct error *err);
  */
 int listen_unix(const char *path, struct error *err);
 
+/** listen_peer_uid() - Who is at a unix socket's other end. Return: its uid, UINT32_MAX when it cannot be told. Thread: any */
+uint32_t listen_peer_uid(int fd);
+
 #endif

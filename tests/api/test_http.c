@@ -344,6 +344,20 @@ static void a_body_that_is_too_large_is_413_however_it_is_framed(void **state)
     assert_int_equal(ask(server, "GET /hello", "", "", text), 200);
 }
 
+static void headers_that_are_too_large_are_431(void **state)
+{
+    const struct server *server = *state;
+    char text[ANSWER_BYTES];
+    static char line[20000];
+    memset(line, 'x', sizeof line);
+    int fd = connect_unix(server);
+    send_all(fd, "GET /hello HTTP/1.1\r\nX: ", 24);
+    send_all(fd, line, sizeof line);
+    assert_int_equal(read_answer(fd, text), 431);
+    assert_non_null(strstr(text, "\r\nX-Content-Type-Options: nosniff\r\n"));
+    close(fd);
+}
+
 static void a_body_where_none_is_expected_is_refused(void **state)
 {
     char text[ANSWER_BYTES];
@@ -455,6 +469,7 @@ int main(void)
         SERVED(a_malformed_request_is_refused_and_its_connection_closed),
         SERVED(bodies_arrive_whole_in_one_piece_or_in_many),
         SERVED(a_body_that_is_too_large_is_413_however_it_is_framed),
+        SERVED(headers_that_are_too_large_are_431),
         SERVED(a_body_where_none_is_expected_is_refused),
         SERVED(the_unix_socket_needs_no_token_from_its_own_user),
         SERVED(connections_that_say_little_do_not_hold_others_up),
