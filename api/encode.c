@@ -107,8 +107,9 @@ static const char *tunnel_state(const struct store_lease *lease)
 
 static json_t *lease_network(const struct store_lease *lease)
 {
-    return json_pack("{s:{s:s, s:s, s:s, s:o, s:s, s:b, s:o, s:o}, s:o}", "network", "mode", lease->mode, "guest_ip",
-                     lease->guest_ip, "guest_mac", lease->guest_mac, "sampling", sampling(lease), "boot_isolation",
+    return json_pack("{s:{s:s, s:s, s:s, s:o, s:o, s:s, s:b, s:o, s:o}, s:o}", "network", "mode", lease->mode,
+                     "guest_ip", lease->guest_ip, "guest_mac", lease->guest_mac, "sampling_rate",
+                     rate_or_null(lease->sampling_ppm), "sampling", sampling(lease), "boot_isolation",
                      lease->boot_isolation, "require_wireguard", (int)lease->require_wireguard, "limits", limits(lease),
                      "exposed_ms", integer_or_null(lease->exposed_ms), "on_violation",
                      is_direct(lease) ? json_null() : json_string(lease->on_violation));
@@ -221,10 +222,11 @@ json_t *encode_drain(const struct store_drain *drain)
 
 json_t *encode_event(const struct store_event *event, const char *epoch)
 {
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o}", "id",
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "id",
                      json_sprintf("%s-%llu", epoch, (unsigned long long)event->sequence), "sequence",
                      integer(event->sequence), "at", encode_time(event->at_ms), "type", event->type, "lease_id",
-                     text_or_null(event->lease_id), "data", json_loads(event->data, JSON_REJECT_DUPLICATES, NULL));
+                     text_or_null(event->lease_id), "trace_id", text_or_null(event->trace_id), "data",
+                     json_loads(event->data, JSON_REJECT_DUPLICATES, NULL));
 }
 
 json_t *encode_peer(const struct store_peer *peer)

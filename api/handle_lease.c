@@ -85,6 +85,7 @@ static void create_from(struct api *api, json_t *tree, const struct lease_once *
         return;
     }
     lease_request_decode(tree, &offer, &errors, &asked);
+    asked.trace_id = request->trace.id;
     if (errors.count > 0)
         problem_respond_invalid(response, request, &errors);
     else if (asked.network.mode == MODE_DIRECT && direct_check_result(api->direct, DIRECT_CHECK_WAIT_MS, &err) < 0)

@@ -46,6 +46,7 @@ struct lease_request {
     uint64_t ttl_s;               /* 0: none */
     uint64_t heartbeat_timeout_s; /* 0: none */
     char labels[STORE_LABELS_BYTES];
+    const char *trace_id; /* not of the body: whoever decodes it sets it; "" without one, and NULL before */
 };
 
 /**

@@ -127,6 +127,7 @@ static void fill_row(const struct lease_service *service, struct store_lease *ro
     memcpy(row->image, request->image, sizeof row->image);
     memcpy(row->ssh_user, request->ssh_user, sizeof row->ssh_user);
     memcpy(row->labels, request->labels, sizeof row->labels);
+    snprintf(row->trace_id, sizeof row->trace_id, "%s", request->trace_id == NULL ? "" : request->trace_id);
     snprintf(row->mode, sizeof row->mode, "%s", mode_name(request->network.mode));
     snprintf(row->boot_isolation, sizeof row->boot_isolation, "%s",
              boot_isolation_name(request->network.boot_isolation));

@@ -166,12 +166,16 @@ int store_event_place(struct store *store, const char *cursor, uint64_t *ret_seq
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
+#define EVENT_SELECT                                                                                                   \
+    "SELECT sequence, at_ms, type, lease_id, (SELECT trace_id FROM leases WHERE id = lease_id), data FROM events"
+
 static void read_row(struct query *query, struct store_event *ret_event)
 {
     ret_event->sequence = query_u64(query);
     ret_event->at_ms = query_u64(query);
     QUERY_FIELD(query, ret_event->type);
     QUERY_FIELD(query, ret_event->lease_id);
+    QUERY_FIELD(query, ret_event->trace_id);
     ret_event->data = query_view(query);
 }
 
@@ -180,10 +184,8 @@ static int read_rows(struct store *store, uint64_t after, const char *lease_id, 
 {
     struct query query SCOPED_QUERY = {0};
     if (query_open(&query, &store->reader,
-                   lease_id == NULL ? "SELECT sequence, at_ms, type, lease_id, data FROM events"
-                                      " WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"
-                                    : "SELECT sequence, at_ms, type, lease_id, data FROM events"
-                                      " WHERE sequence > ?1 AND lease_id = ?3 ORDER BY sequence LIMIT ?2",
+                   lease_id == NULL ? EVENT_SELECT " WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"
+                                    : EVENT_SELECT " WHERE sequence > ?1 AND lease_id = ?3 ORDER BY sequence LIMIT ?2",
                    err) < 0)
         return query.code;
     query_bind_u64(&query, after);

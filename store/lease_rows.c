@@ -95,9 +95,9 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
         " policy_desired, policy_observed, pid, pid_start_ticks, boot_id, sampling_ppm, boot_isolation, on_violation,"
         " require_wireguard, egress_bits_per_s, ingress_bits_per_s, egress_packets_per_s, ingress_packets_per_s,"
         " heartbeat_timeout_s, deadline_ms, deadline_boot_id, attachment, socket_path,"
-        " overhead_memory_mib, overhead_disk_mib)"
+        " overhead_memory_mib, overhead_disk_mib, trace_id)"
         " VALUES (?1, 'pending', ?2, " IMAGE ", ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, " LABELS ", ?13, ?14, ?15, 0, ?16,"
-        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)";
+        " ?17, 0, 0, 0, '', ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     QUERY_BIND_FIELD(&query, lease->id.text);
@@ -125,6 +125,7 @@ static int insert(struct store *store, const struct store_lease *lease, struct e
     QUERY_BIND_FIELD(&query, lease->socket_path);
     query_bind_u64(&query, lease->overhead_memory_mib);
     query_bind_u64(&query, lease->overhead_disk_mib);
+    QUERY_BIND_FIELD(&query, lease->trace_id);
     int result = query_run(&query);
     if (result == -EEXIST)
         error_tag(err, "lease-exists", "");

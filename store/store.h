@@ -32,6 +32,7 @@ enum store_limits {
     STORE_KEY_TEXT_BYTES = 45, /* 32 bytes in base64 and the NUL */
     STORE_ADDRESS_BYTES = 22,  /* "ip:port" */
     STORE_MAC_BYTES = 18,
+    STORE_TRACE_BYTES = 33,  /* 32 hexadecimal digits and the NUL */
     STORE_WORD_BYTES = 32,   /* modes, codes, verdicts */
     STORE_DIGEST_BYTES = 65, /* SHA-256 in hexadecimal and the NUL */
     STORE_DETAIL_BYTES = 320,
@@ -77,6 +78,7 @@ struct store_lease {
     char state_detail[STORE_DETAIL_BYTES];
     char attachment[STORE_WORD_BYTES];       /* qemu | external */
     char socket_path[STORE_PATH_TEXT_BYTES]; /* external: where its NAT listens; else "" */
+    char trace_id[STORE_TRACE_BYTES];        /* of the request that made it; "" without one */
     char image[STORE_NAME_BYTES];            /* "": external, which has none */
     char image_digest[STORE_DIGEST_BYTES];   /* "" until verified; SHA-256 of the manifest */
     struct store_resources resources;        /* leases is 1 */
@@ -165,8 +167,9 @@ struct store_event {
     uint64_t sequence;
     uint64_t at_ms;
     char type[STORE_WORD_BYTES];
-    char lease_id[ID_TEXT_BYTES]; /* "" for events of the node */
-    const char *data;             /* JSON object; the store's, valid during the callback */
+    char lease_id[ID_TEXT_BYTES];     /* "" for events of the node */
+    char trace_id[STORE_TRACE_BYTES]; /* of the request that made the lease; "" without one, or without the lease */
+    const char *data;                 /* JSON object; the store's, valid during the callback */
 };
 
 /** struct store_peer - A WireGuard peer: the consumer's side of a lease and what is known of its tunnel. */

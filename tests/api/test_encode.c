@@ -234,6 +234,7 @@ static void events_carry_their_data_as_an_object(void **state)
     assert_text(at(json, "id", NULL), "0123456789abcdef-5");
     assert_int_equal(json_integer_value(at(json, "sequence", NULL)), 5);
     assert_true(json_is_null(at(json, "lease_id", NULL)));
+    assert_true(json_is_null(at(json, "trace_id", NULL)));
     assert_int_equal(json_integer_value(at(json, "data", "x")), 1);
     json_decref(json);
 }

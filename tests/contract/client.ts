@@ -2,6 +2,7 @@
 // TypeScript would write. Prints what it saw as one JSON line.
 //
 //   node client.js BASE_URL TOKEN_FILE REQUEST_FILE
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import createClient from 'openapi-fetch';
@@ -49,8 +50,14 @@ if (node.data === undefined) fail('GET node', node.error);
 const missing = await api.GET('/v1/leases/{id}', { params: { path: { id: '018f0000-0000-7000-8000-000000000000' } } });
 const refused = await api.POST('/v1/leases', { body: { ...request, image: 'no-such-image' } });
 
-const created = await api.POST('/v1/leases', { body: request });
+const tried = await api.POST('/v1/leases', { body: request, params: { query: { dry_run: true } } });
+if (tried.response.status !== 200) fail('POST lease with dry_run', tried.error);
+// A client that lost the first answer would send the same again.
+const once = { body: request, params: { header: { 'Idempotency-Key': randomUUID() } } };
+const created = await api.POST('/v1/leases', once);
 if (created.data === undefined) fail('POST lease', created.error);
+const again = await api.POST('/v1/leases', once);
+if (again.data === undefined) fail('POST lease again', again.error);
 const { id } = created.data;
 const running = await follow(id, (lease) => lease.tunnel.state === 'established');
 
@@ -58,6 +65,10 @@ const stats = await api.GET('/v1/leases/{id}/stats', { params: { path: { id } } 
 if (stats.data === undefined) fail('GET stats', stats.error);
 const page = await api.GET('/v1/leases', { params: { query: { state: 'running', limit: 200 } } });
 if (page.data === undefined) fail('GET leases', page.error);
+
+const renewed = await api.POST('/v1/leases/{id}/renewals', { params: { path: { id } }, body: { ttl_s: 7200 } });
+if (renewed.data === undefined) fail('POST renewal', renewed.error);
+const beaten = await api.PUT('/v1/leases/{id}/heartbeat', { params: { path: { id } } });
 
 const released = await api.DELETE('/v1/leases/{id}', { params: { path: { id } } });
 if (released.data === undefined) fail('DELETE lease', released.error);
@@ -72,6 +83,9 @@ console.log(
     refused: refused.error?.errors?.map((fault) => fault.pointer),
     created: created.response.status,
     location: created.response.headers.get('Location') === `/v1/leases/${id}`,
+    once: again.data.id === id,
+    renewed: [renewed.response.status, renewed.data.ttl_s],
+    heartbeat: beaten.response.status,
     enforcement: running.filter.enforcement,
     forwarded: stats.data.from_guest.filter((entry) => entry.verdict === 'forward').some((entry) => entry.frames > 0),
     listed: page.data.items.some((lease) => lease.id === id),

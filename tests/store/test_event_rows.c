@@ -43,6 +43,24 @@ static void append(struct store_fixture *fixture, const char *lease_id)
     assert_works(store_event_append(fixture->store, "node.drain_changed", lease_id, "{\"drain\":true}", 5, &err), err);
 }
 
+static void an_event_is_told_with_the_trace_of_its_lease(void **state)
+{
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct store_lease lease = fixture_lease(1);
+    struct store_resources room = fixture_capacity(9);
+    set_text(lease.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_works(store_lease_reserve(fixture->store, &lease, &room, &err), err);
+    struct seen seen = list(fixture, (struct store_filter){.limit = 10, .lease_id = lease.id.text});
+    assert_string_equal(seen.last.trace_id, lease.trace_id);
+    append(fixture, NULL);
+    seen = list(fixture, (struct store_filter){.limit = 10});
+    assert_string_equal(seen.last.trace_id, "");
+    struct store_lease back;
+    assert_works(store_lease_get(fixture->store, lease.id.text, &back, &err), err);
+    assert_string_equal(back.trace_id, lease.trace_id);
+}
+
 static void an_event_reads_back_as_it_was_given(void **state)
 {
     struct store_fixture *fixture = *state;
@@ -308,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_STORE(an_event_reads_back_as_it_was_given),
+        WITH_STORE(an_event_is_told_with_the_trace_of_its_lease),
         WITH_STORE(sequences_rise_by_one_past_a_transaction_that_failed),
         WITH_STORE(a_page_begins_after_its_cursor),
         WITH_STORE(events_of_one_lease_are_found_among_all),

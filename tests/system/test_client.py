@@ -31,6 +31,7 @@ class TypedClient(DaemonCase):
         self.assertEqual("/v1/problems/lease-not-found", seen["missing"])
         self.assertEqual(["/image"], seen["refused"])
         self.assertEqual((202, True, 202), (seen["created"], seen["location"], seen["released"]))
+        self.assertEqual((True, [201, 7200], 204), (seen["once"], seen["renewed"], seen["heartbeat"]))
         self.assertEqual(("enforcing", True, True), (seen["enforcement"], seen["forwarded"], seen["listed"]))
         self.assertEqual("released", seen["reason"])
         for kind in ("lease.created", "filter.armed", "tunnel.established", "lease.terminated"):

@@ -77,6 +77,7 @@ class Docs(DaemonCase):
         environment = {**self.daemon.environment, "XDG_RUNTIME_DIR": str(folder / "run"), "SSH_KEY": str(folder / "key.pub"),
                        "CONSUMER_KEY": consumer.public_key, "CONSUMER_ENDPOINT": consumer.endpoint,
                        "OMERTAD_TCP": f"http://127.0.0.1:{self.daemon.port}",
+                       "OMERTAD": str(self.daemon.program), "OMERTAD_DATA": str(self.daemon.data),
                        "OMERTAD_TOKEN_FILE": str(self.daemon.data / "token")}
         command = self.lab.prov.command(*self.lab.user.command("bash"))
         shell = Shell(command, environment, folder)

@@ -107,8 +107,13 @@ class Metrics(DaemonCase):
 
     def test_a_lease_moves_the_numbers_and_its_end_takes_nothing_back(self):
         ended = self.value("omertad_terminations_total", reason="released")
-        lease = self.lease()
+        answer = self.client.request("POST", "/v1/leases", self.lab.request(self.lab.consumer(0)),
+                                     headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-00"})
+        lease = self.lab.adopt(self.daemon, self.lab.consumer(0), answer)
+        self.addCleanup(self._end, lease)
+        self.assertIn(f"lease={lease.id} trace={TRACE}", self.line_of(answer))
         lease.wait_tunnel()
+        self.assertEqual({TRACE}, {event["trace_id"] for event in lease.events()})
         shell = lease.shell()
         self.assertEqual(1, self.value("omertad_leases", state="running", mode="filtered"))
         self.assertEqual(1, self.value("omertad_tunnels", state="established"))
