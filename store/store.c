@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/scope.h"
 #include "store/internal.h"
 
@@ -69,10 +69,10 @@ static int lock_folder(struct store *store, struct error *err)
     if (store->lock_fd < 0)
         return store->lock_fd;
     char text[24] = "";
-    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        int cause = errno;
-        if (cause != EWOULDBLOCK)
-            return error_set(err, -cause, "cannot lock %s: %s", name, strerror(cause));
+    int locked = lock_take(store->lock_fd);
+    if (locked < 0) {
+        if (locked != -EWOULDBLOCK)
+            return error_set(err, locked, "cannot lock %s: %s", name, strerror(-locked));
         ssize_t got = pread(store->lock_fd, text, sizeof text - 1, 0);
         return error_set(err, -EBUSY, "another omertad (pid %.*s) uses this data folder: it holds %s",
                          got > 0 ? (int)strcspn(text, "\n") : 1, got > 0 ? text : "?", name);

@@ -191,7 +191,7 @@ struct store_peer {
  * store_open() - Open or make the database and bring its schema up to date
  * @path:      file in a folder of mode 0700; made with mode 0600
  * @ret_store: owned by the caller until store_close()
- * Return:     0; -EBUSY another process has it (it holds flock(2) on "<path>.lock"); -EPROTO a schema newer than this
+ * Return:     0; -EBUSY another process keeps it (it holds flock(2) on "<path>.lock"); -EPROTO a schema newer than this
  *             program, or another program's; -EUCLEAN damaged; -EACCES a file that is not ours alone, or a folder that
  *             others may write to; -ENOSPC, -EIO as the system said. err names the file
  * Thread:     any

@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/scope.h"
 #include "vmm/command.h"
 #include "vmm/deb_files.h"
@@ -109,7 +109,7 @@ static int open_places(struct vmm *vmm, struct error *err)
     if (rc != 0)
         return rc;
     /* Two daemons on one folder would each clear away what the other has there. */
-    if (flock(vmm->runtime_fd, LOCK_EX | LOCK_NB) != 0)
+    if (lock_take(vmm->runtime_fd) != 0)
         return error_set(err, -EBUSY, "%.200s: is in use by another omertad", vmm->places.runtime_dir);
     char machines[VMM_PATH_BYTES + sizeof "/machines"];
     snprintf(machines, sizeof machines, "%s/machines", vmm->places.runtime_dir);

@@ -1,0 +1,184 @@
+"""The daemon is killed at random instants under lease traffic: nothing acknowledged is lost, nothing is left over.
+
+The hypervisors are the unit tests' fake ones, so that one round takes a fraction of a second; what a real VM does when its
+daemon dies is in test_restart.py.
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import threading
+import time
+import uuid
+
+from case import LabCase, wait_for
+from daemon import process_arguments
+from lab import CONSUMER, image_folder, program
+
+KILLS = int(os.environ.get("OMERTAD_KILLS", "50"))  # make check-long: 200
+SEED = int(os.environ.get("OMERTAD_KILL_SEED", "9"))
+LIVING_MAX = 5      # leases kept from one round to the next; the rest is released
+LONGEST_S = 0.25    # from the start of the traffic to the kill
+RESTART_S = 2.0
+SETTLE_S = 20.0
+SETTLED = {"running", "terminated"}
+
+
+class Traffic:
+    """An orchestrator that creates and releases leases until the daemon is gone, and knows what was acknowledged."""
+
+    def __init__(self, daemon, body, dice):
+        self._daemon, self._body, self._dice = daemon, body, dice
+        self.created, self.released = [], set()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self):
+        """Begin. Return: self"""
+        self._thread.start()
+        return self
+
+    def join(self):
+        """Wait for the end that the daemon's end brings."""
+        self._thread.join(SETTLE_S)
+
+    def _run(self):
+        client = self._daemon.client()
+        try:
+            while True:
+                answer = client.request("POST", "/v1/leases", self._body(), {"Idempotency-Key": str(uuid.uuid4())})
+                if answer.status == 202:
+                    self.created.append(answer.json["id"])
+                elif answer.status not in (503, 507):
+                    raise AssertionError(f"POST: {answer.status} {answer.body[:300]!r}")
+                if self.created and self._dice.random() < 0.5:
+                    chosen = self._dice.choice(self.created)
+                    if client.request("DELETE", f"/v1/leases/{chosen}").status in (200, 202):
+                        self.released.add(chosen)
+        except (OSError, http.client.HTTPException):
+            pass  # killed
+
+
+class KillNine(LabCase):
+    """One daemon, killed again and again."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = cls.lab.daemon("killnine")
+        cls.hypervisor = cls.daemon.folder / "fake_qemu"
+        shutil.copy(program().parent / "tests/vmm/test_adopt", cls.hypervisor)  # becomes one by its name
+        cls.make_image(cls.daemon.images / "tiny")
+        cls.daemon.configure({"capacity": {"leases": 40, "vcpus": 40, "memoryMib": 65536, "diskMib": 4096},
+                              "hypervisor": {"qemu": str(cls.hypervisor), "kvmDevice": "/nonexistent"}})
+
+    @staticmethod
+    def make_image(folder):
+        """An image that takes no time to verify; nothing boots it."""
+        folder.mkdir()
+        manifest = json.loads((image_folder() / "manifest.json").read_text(encoding="utf-8"))
+        manifest["name"] = folder.name
+        for part in ("kernel", "initrd"):
+            (folder / part).write_bytes(part.encode())
+            manifest[part] = {"file": part, "bytes": len(part), "sha256": hashlib.sha256(part.encode()).hexdigest()}
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.stop()
+
+    def body(self):
+        """A request for a lease with a consumer of its own."""
+        key = base64.b64encode(os.urandom(31) + b"\x40").decode()
+        return {"image": "tiny", "resources": {"vcpus": 1, "memory_mib": 128, "disk_mib": 16},
+                "consumer": {"public_key": key, "endpoint": f"{CONSUMER}:51900", "tunnel_ip": "10.99.0.1"},
+                "vm": {"tunnel_ip": "10.99.0.2"}, "ssh": {"user": "root", "authorized_keys": self.lab_keys()}}
+
+    def lab_keys(self):
+        """The lab's SSH key, as every lease has it."""
+        return [self.lab.ssh_key.with_suffix(".pub").read_text(encoding="ascii").strip()]
+
+    def processes(self):
+        """Lease id of each of this installation's hypervisors, by pid."""
+        found = {}
+        for pid, _ in self.lab.prov.processes():
+            words = process_arguments(pid)
+            if words and words[0] == str(self.hypervisor) and "-name" in words:
+                found[pid] = words[words.index("-name") + 1]
+        return found
+
+    def kill_under_traffic(self, dice):
+        """One round. Return: (ids acknowledged, ids whose release was acknowledged)"""
+        traffic = Traffic(self.daemon, self.body, dice).start()
+        time.sleep(dice.uniform(0, LONGEST_S))
+        self.daemon.send_signal(signal.SIGKILL)
+        self.assertEqual(-signal.SIGKILL, self.daemon.wait())
+        traffic.join()
+        return traffic.created, traffic.released
+
+    def restart(self):
+        """Start the daemon. Return: seconds until it was ready"""
+        begin = time.monotonic()
+        self.daemon.start()
+        return time.monotonic() - begin
+
+    def settled(self, ids):
+        """(The leases,) once none of them is on its way, None before."""
+        leases = {lease_id: self.daemon.client().get(f"/v1/leases/{lease_id}") for lease_id in ids}
+        return (leases,) if all(lease["state"] in SETTLED for lease in leases.values()) else None
+
+    def check(self, leases):
+        """Processes and files are those of the leases that run, no more and no less."""
+        running = sorted(lease_id for lease_id, lease in leases.items() if lease["state"] == "running")
+        self.assertEqual(running, sorted(self.processes().values()))
+        self.assertEqual(running, sorted(path.name for path in (self.daemon.runtime / "machines").iterdir()))
+        self.assertEqual([], [path.name for path in self.daemon.data.rglob("*.disk")])
+
+    def thin_out(self, leases):
+        """Release all but the newest: a fake hypervisor lives for a minute."""
+        running = sorted(lease_id for lease_id, lease in leases.items() if lease["state"] == "running")
+        kept = running[-LIVING_MAX:]
+        for lease_id in running[:-LIVING_MAX]:
+            self.daemon.client().request("DELETE", f"/v1/leases/{lease_id}")
+        wait_for(lambda: sorted(self.processes().values()) == sorted(kept), SETTLE_S, "the released ones are gone")
+        return kept
+
+    def test_no_instant_is_a_bad_one(self):
+        dice = random.Random(SEED)
+        kept, acknowledged, adopted, slowest = [], set(), 0, 0.0
+        self.daemon.start()
+        for _ in range(KILLS):
+            created, released = self.kill_under_traffic(dice)
+            acknowledged.update(created)
+            slowest = max(slowest, self.restart())
+            mine = [*kept, *created]
+            leases, = wait_for(lambda: self.settled(mine), SETTLE_S, "every lease has run on or ended")
+            for lease_id in released:
+                self.assertIn(leases[lease_id]["state"], ("terminated", "running"))
+            adopted += sum(lease["state"] == "running" for lease in leases.values())
+            strangers = [lease for lease in self.daemon.client().items("/v1/leases?state=running")
+                         if lease["id"] not in leases]
+            for lease in strangers:  # asked for, and killed before the answer
+                leases[lease["id"]] = lease
+            self.check(leases)
+            kept = self.thin_out(leases)
+        self.assertEqual(0, self.daemon.stop())
+        self.assertEqual({}, self.processes())
+        self.assertGreater(adopted, KILLS, "most machines live through a kill")
+        self.check_database(acknowledged)
+        print(f"     {KILLS} kills, {len(acknowledged)} leases acknowledged, {adopted} adoptions, "
+              f"slowest restart {slowest:.2f} s", flush=True)
+        self.assertLess(slowest, RESTART_S * 5)  # 2 s on a machine that is not busy with something else
+
+    def check_database(self, acknowledged):
+        """Every acknowledged lease has a row that ended, and the file is whole."""
+        with sqlite3.connect(self.daemon.data / "omertad.db") as database:
+            self.assertEqual([("ok",)], database.execute("PRAGMA integrity_check").fetchall())
+            self.assertEqual([], database.execute("PRAGMA foreign_key_check").fetchall())
+            rows = dict(database.execute("SELECT id, state FROM leases"))
+        self.assertLessEqual(acknowledged, set(rows))
+        self.assertEqual({"terminated"}, set(rows.values()))
