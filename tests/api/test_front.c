@@ -211,12 +211,9 @@ static void an_end_closes_what_waits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_WORLD(a_whole_head_is_handed_on_however_it_came),
-        WITH_WORLD(half_a_head_is_nobodys_business),
-        WITH_WORLD(a_head_that_is_too_long_is_refused),
-        WITH_WORLD(a_whole_head_waits_for_a_place),
-        WITH_WORLD(the_oldest_half_gives_way_to_the_new),
-        WITH_WORLD(an_end_closes_what_waits),
+        WITH_WORLD(a_whole_head_is_handed_on_however_it_came), WITH_WORLD(half_a_head_is_nobodys_business),
+        WITH_WORLD(a_head_that_is_too_long_is_refused),        WITH_WORLD(a_whole_head_waits_for_a_place),
+        WITH_WORLD(the_oldest_half_gives_way_to_the_new),      WITH_WORLD(an_end_closes_what_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
