@@ -25,27 +25,34 @@ static void limit_receive(int fd)
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
 }
 
-void lab_start_with(struct lab *lab, const struct nat_link *link, enum nat_framing framing, uint32_t busy_poll_us)
+static void start(struct lab *lab, struct nat_config config)
 {
     int frames[2];
     int reports[2];
-    const int type = framing == NAT_FRAMING_STREAM ? SOCK_STREAM : SOCK_DGRAM;
+    const int type = config.framing == NAT_FRAMING_STREAM ? SOCK_STREAM : SOCK_DGRAM;
     assert_int_equal(socketpair(AF_UNIX, type, 0, frames), 0);
     assert_int_equal(socketpair(AF_UNIX, REPORTS, 0, reports), 0);
     assert_int_equal(fcntl(frames[0], F_SETFL, O_NONBLOCK), 0);
-    struct nat_config config = {.frame_fd = frames[0],
-                                .framing = framing,
-                                .peer_known = true,
-                                .report_fd = reports[0],
-                                .link = *link,
-                                .busy_poll_us = busy_poll_us};
+    config.frame_fd = frames[0];
+    config.peer_known = true;
+    config.report_fd = reports[0];
     assert_int_equal(nat_start(&config, &lab->nat, NULL), 0);
-    lab->framing = framing;
+    lab->framing = config.framing;
     lab->guest = frames[1];
     lab->reports = reports[1];
     lab->consumer = link_udp_socket(test_consumer);
     limit_receive(lab->guest);
     limit_receive(lab->reports);
+}
+
+void lab_start_with(struct lab *lab, const struct nat_link *link, enum nat_framing framing, uint32_t busy_poll_us)
+{
+    start(lab, (struct nat_config){.framing = framing, .link = *link, .busy_poll_us = busy_poll_us});
+}
+
+void lab_resume(struct lab *lab, struct nat_ports ports)
+{
+    start(lab, (struct nat_config){.link = test_link, .resume = ports});
 }
 
 void lab_start(struct lab *lab, const struct nat_link *link)

@@ -359,6 +359,39 @@ static void the_tunnel_is_told_as_it_comes_up_and_with_each_new_key(void **state
     lab_stop(&lab);
 }
 
+static void a_tunnel_goes_on_under_another_nat_from_its_ports(void **state)
+{
+    (void)state;
+    struct lab lab = lab_open();
+    exchange_handshake(&lab);
+    struct nat_ports ports = lab_report(&lab, NAT_REPORT_TUNNEL).ports;
+    assert_int_equal(ports.guest, 0); /* it is not up yet */
+    ports = lab_report(&lab, NAT_REPORT_TUNNEL).ports;
+    assert_int_equal(ports.guest, test_guest.port);
+    assert_int_equal(ports.local, ntohs(lab.guest_uplink.sin_port));
+    const struct sockaddr_in uplink = lab.guest_uplink;
+    lab_stop(&lab);
+
+    uint8_t bytes[2048];
+    lab_resume(&lab, ports);
+    lab.guest_uplink = uplink;
+    lab_consumer_sends(&lab, "early", 5);
+    assert_true(lab_silent(lab.guest)); /* the gate is shut, and there is no socket */
+    lab_open_gate(&lab);
+    lab_consumer_sends(&lab, "on", 2); /* before the guest has said anything */
+    assert_int_equal(lab_guest_gets(&lab, bytes, sizeof bytes), 42 + 2);
+    struct nat_stats stats;
+    nat_read_stats(lab.nat, &stats);
+    assert_int_equal(stats.tunnel, NAT_TUNNEL_ESTABLISHED);
+    assert_int_equal(stats.flows_open, 1);
+    for (int packets = 0; packets < 40; packets++) { /* more than may go to a consumer that has not agreed */
+        guest_sends_wireguard(&lab, 4, 64);
+        assert_true(lab_consumer_gets(&lab, bytes, sizeof bytes) > 0);
+    }
+    assert_int_equal(lab.guest_uplink.sin_port, uplink.sin_port);
+    lab_stop(&lab);
+}
+
 static void a_link_that_makes_no_sense_is_refused_by_field(void **state)
 {
     (void)state;
@@ -428,6 +461,7 @@ int main(void)
         cmocka_unit_test(a_shut_gate_stays_shut_both_ways),
         cmocka_unit_test(the_first_frames_mac_is_learnt_and_kept),
         cmocka_unit_test(the_tunnel_is_told_as_it_comes_up_and_with_each_new_key),
+        cmocka_unit_test(a_tunnel_goes_on_under_another_nat_from_its_ports),
         cmocka_unit_test(a_link_that_makes_no_sense_is_refused_by_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
