@@ -17,6 +17,7 @@ void frame_io_init(struct frame_io *io, int fd, enum nat_framing framing, bool p
         .fd = fd,
         .framing = framing,
         .state = peer_known ? FRAME_IO_CONNECTED : FRAME_IO_LISTENING,
+        .room = FRAME_ROOM_MIN,
         .greeting_due = !peer_known && framing == NAT_FRAMING_DATAGRAM,
     };
 }
@@ -99,11 +100,21 @@ static int receive(struct frame_io *io, struct frame_batch *batch, size_t room)
     return received;
 }
 
+/* A full batch is followed by the largest; a near empty one by half of it. */
+static void adapt_room(struct frame_io *io, int received)
+{
+    if (io->has_more)
+        io->room = DATAGRAMS_MAX;
+    else if (received < (int)io->room / 2 && io->room > FRAME_ROOM_MIN)
+        io->room /= 2;
+}
+
 static int receive_datagrams(struct frame_io *io, struct frame_batch *batch)
 {
     if (io->state == FRAME_IO_CONNECTED) {
-        int received = receive(io, batch, DATAGRAMS_MAX);
-        io->has_more = received == DATAGRAMS_MAX;
+        int received = receive(io, batch, io->room);
+        io->has_more = received == (int)io->room;
+        adapt_room(io, received);
         return received;
     }
     if (io->state == FRAME_IO_LISTENING)

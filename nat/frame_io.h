@@ -14,6 +14,7 @@
 #include "nat/nat.h"
 
 enum frame_io_limits {
+    FRAME_ROOM_MIN = 8,
     FRAME_BATCH_BYTES = DATAGRAMS_MAX * DATAGRAM_BYTES, /* a place for each datagram; for a stream one buffer */
 };
 
@@ -31,6 +32,7 @@ struct frame_io {
     enum frame_io_state state;
     bool greeting_due;  /* a path's peer may greet with four bytes before its first frame */
     uint64_t strangers; /* datagrams of other senders, thrown away */
+    size_t room;        /* of the next batch of datagrams: preparing for many costs a lone frame its time */
     bool has_more;      /* the last batch was full: another look is worth it */
     struct frame_stream stream;
 };

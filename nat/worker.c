@@ -1,7 +1,6 @@
 #include "nat/worker.h"
 
 #include <errno.h>
-#include <sodium.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -329,7 +328,7 @@ static void refill_sampler(struct worker *worker)
     struct sampler *sampler = &worker->memory.sampler;
     if (worker->policy.mode != NAT_MODE_SAMPLED || sampler->left >= DATAGRAMS_MAX)
         return;
-    randombytes_buf(sampler->words, sizeof sampler->words);
+    random_fill(&worker->random, sampler->words, sizeof sampler->words);
     sampler->left = SAMPLER_WORDS;
 }
 

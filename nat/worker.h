@@ -30,6 +30,7 @@
 #include "nat/frame_io.h"
 #include "nat/kernel_gate.h"
 #include "nat/nat.h"
+#include "nat/random.h"
 #include "nat/reporter.h"
 #include "nat/uplink.h"
 #include "nat/verdict.h"
@@ -87,6 +88,7 @@ struct worker {
     bool answered;            /* the consumer of this policy has answered with WireGuard */
     struct nat_ports resume;  /* of the tunnel under the NAT before, until the first policy */
     struct verdict_memory memory;
+    struct random_source random; /* for its sampler */
     struct worker_rates rates;
     struct frame_io frame_io;
     struct uplink uplink;
