@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ enum {
     SAME_SIGNAL_MS = 1000,
     TICK_MS = 1000, /* of the progress line */
     PATH_BYTES = CONFIG_PATH_BYTES + 16,
+    STOP_SIGNAL = SIGUSR1, /* from us to the thread that waits for the others */
     DETAIL_BYTES = 512,
 };
 
@@ -398,16 +400,17 @@ static enum run_exit conclude(struct run *run)
 struct signal_pipe {
     sigset_t set;
     int ends[2];
+    atomic_bool stopping;
     pthread_t thread;
 };
 
 /* A thread that waits leaves the others nothing to interrupt, and needs no handler with its globals. */
 static void *pass_signals(void *context)
 {
-    const struct signal_pipe *pipe = context;
+    struct signal_pipe *pipe = context;
     int number = 0;
-    while (sigwait(&pipe->set, &number) == 0) {
-        if (write(pipe->ends[1], "!", 1) != 1)
+    while (sigwait(&pipe->set, &number) == 0 && !atomic_load(&pipe->stopping)) {
+        if (number != STOP_SIGNAL && write(pipe->ends[1], "!", 1) != 1)
             break;
     }
     return NULL;
@@ -415,10 +418,12 @@ static void *pass_signals(void *context)
 
 static int start_signals(struct signal_pipe *pipe_of_signals)
 {
+    atomic_init(&pipe_of_signals->stopping, false);
     sigemptyset(&pipe_of_signals->set);
     sigaddset(&pipe_of_signals->set, SIGTERM);
     sigaddset(&pipe_of_signals->set, SIGINT);
     sigaddset(&pipe_of_signals->set, SIGHUP);
+    sigaddset(&pipe_of_signals->set, STOP_SIGNAL);
     if (pipe(pipe_of_signals->ends) != 0)
         return -errno;
     pthread_sigmask(SIG_BLOCK, &pipe_of_signals->set, NULL);
@@ -427,7 +432,8 @@ static int start_signals(struct signal_pipe *pipe_of_signals)
 
 static void stop_signals(struct signal_pipe *pipe_of_signals)
 {
-    pthread_cancel(pipe_of_signals->thread); /* in sigwait(), which is a point for that */
+    atomic_store(&pipe_of_signals->stopping, true);
+    pthread_kill(pipe_of_signals->thread, STOP_SIGNAL);
     pthread_join(pipe_of_signals->thread, NULL);
     close(pipe_of_signals->ends[0]);
     close(pipe_of_signals->ends[1]);
