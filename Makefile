@@ -50,8 +50,10 @@ EMBEDDED := $(sort $(wildcard store/migrations/*.sql)) $(wildcard web/*.html web
 EMBED_OBJECTS := $(BUILD)/embed/embed.o
 
 TEST_SOURCES := $(wildcard tests/base/test_*.c tests/nat/test_*.c tests/store/test_*.c tests/vmm/test_*.c tests/api/test_*.c)
-TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(wildcard tests/*/*.c))
-TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
+TEST_SUPPORT := $(filter-out $(TEST_SOURCES) tests/fuzz/%,$(wildcard tests/*/*.c))
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz/test_%)
+TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%) $(FUZZ_REPLAYS)
 TEST_SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/%.o)
 
 .DEFAULT_GOAL := all
@@ -115,6 +117,19 @@ API_BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/api/*.c)
 $(BUILD)/api_bench: $(API_BENCH_OBJECTS)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+# A fuzz target twice: with its corpus as an ordinary test, and with libFuzzer as its main().
+$(FUZZ_REPLAYS): $(BUILD)/tests/fuzz/test_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c tests/fuzz/fuzz.h $(BUILD)/libomertad.a
+	@echo "  TEST  $@"
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) $(BUILD)/libomertad.a $(PKG_LIBS) -lcmocka
+
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h $(BUILD)/libomertad.a
+	@echo "  FUZZ  $@"
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/libomertad.a $(PKG_LIBS)
+
+fuzz-binaries: $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 
 unit-binaries: $(TEST_BINARIES)
 
@@ -215,6 +230,22 @@ bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds 
 mutants: ## seeded faults in nat/, each of which the unit tests have to catch
 	$(Q)$(PYTHON) tests/mutants/run.py
 
+FUZZ_SECONDS ?= 60
+FUZZ_SANITIZE := fuzzer-no-link,address,undefined
+
+fuzz: ## FUZZ_SECONDS= of libFuzzer for each target, with AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)sh deploy/install-deps.sh build fuzz
+	$(Q)$(MAKE) --no-print-directory fuzz-binaries CC=clang-14 SANITIZE=$(FUZZ_SANITIZE)
+	$(Q)$(PYTHON) tests/fuzz/run.py --build build/host-$(subst $(comma),-,$(FUZZ_SANITIZE)) --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+prove: ## prove the six properties of nat/ and store/lease.c with Frama-C, z3 and cvc4
+	$(Q)sh deploy/install-deps.sh proof
+	$(Q)$(PYTHON) tests/proof/run.py
+
+prove-mutants: ## seeded faults, each of which has to make a proof fail
+	$(Q)sh deploy/install-deps.sh proof
+	$(Q)$(PYTHON) tests/proof/run.py --mutants
+
 tsan: ## unit tests under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory check-unit SANITIZE=thread
 
@@ -274,4 +305,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help

@@ -6,6 +6,11 @@
  * prove. */
 bool allowlist_holds(const struct nat_policy *policy, struct nat_endpoint endpoint)
 {
+    /*@ loop invariant 0 <= i <= policy->allow_count;
+        loop invariant \forall integer k; 0 <= k < i ==>
+                       !(policy->allow[k].ip == endpoint.ip && policy->allow[k].port == endpoint.port);
+        loop assigns i;
+        loop variant policy->allow_count - i; */
     for (size_t i = 0; i < policy->allow_count; i++) {
         if (policy->allow[i].ip == endpoint.ip && policy->allow[i].port == endpoint.port)
             return true;
@@ -15,6 +20,9 @@ bool allowlist_holds(const struct nat_policy *policy, struct nat_endpoint endpoi
 
 bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip)
 {
+    /*@ loop invariant 0 <= i <= policy->allow_count;
+        loop assigns i;
+        loop variant policy->allow_count - i; */
     for (size_t i = 0; i < policy->allow_count; i++) {
         if (policy->allow[i].ip == ip)
             return true;
@@ -22,11 +30,15 @@ bool allowlist_holds_ip(const struct nat_policy *policy, uint32_t ip)
     return false;
 }
 
+/*@ assigns \nothing; */
 static bool is_same(struct nat_endpoint a, struct nat_endpoint b)
 {
     return a.ip == b.ip && a.port == b.port;
 }
 
+/*@ requires \valid_read(policy);
+    assigns \nothing;
+    ensures \result != 0 ==> policy->allow_count > 0; */
 static bool has_moved(const struct nat_policy *policy)
 {
     return policy->known_as.port != 0 && policy->allow_count > 0;

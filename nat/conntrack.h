@@ -9,8 +9,9 @@
 #include "nat/nat.h"
 
 enum conntrack_limits {
-    CONNTRACK_SETS = 16,            /* a destination has its place in one set; */
-    CONNTRACK_WAYS = 4,             /* together four times what an allowlist can hold */
+    CONNTRACK_SETS = 16, /* a destination has its place in one set; */
+    CONNTRACK_WAYS = 4,  /* together four times what an allowlist can hold */
+    CONNTRACK_ENTRIES = CONNTRACK_SETS * CONNTRACK_WAYS,
     CONNTRACK_IDLE_MS = 300 * 1000, /* as a flow's: RFC 4787 section 4.3 */
 };
 
@@ -26,8 +27,19 @@ struct conntrack_entry {
  */
 struct conntrack {
     uint64_t generation;
-    struct conntrack_entry entries[CONNTRACK_SETS][CONNTRACK_WAYS];
+    struct conntrack_entry entries[CONNTRACK_ENTRIES]; /* one set after the other */
 };
+
+/*@ predicate conntrack_past(struct conntrack *table, integer now_ms) =
+      \forall integer i; 0 <= i < CONNTRACK_ENTRIES ==> table->entries[i].used_ms <= now_ms;
+
+    predicate entry_is(struct conntrack *table, integer i, struct nat_endpoint endpoint) =
+      table->entries[i].destination.ip == endpoint.ip && table->entries[i].destination.port == endpoint.port;
+
+    predicate kept{Old, New}(struct conntrack *table, integer i, integer generation) =
+      \at(table->generation, Old) == generation &&
+      \at(table->entries[i].destination.ip, New) == \at(table->entries[i].destination.ip, Old) &&
+      \at(table->entries[i].destination.port, New) == \at(table->entries[i].destination.port, Old); */
 
 /**
  * conntrack_hit() - Whether a full check of this generation has allowed the destination not long ago
@@ -35,6 +47,13 @@ struct conntrack {
  * Return:  false under another generation, which empties the table, and after CONNTRACK_IDLE_MS without use
  * Thread:  the table's owner
  */
+/*@ requires \valid(table) && conntrack_past(table, now_ms);
+    assigns *table;
+    ensures generation: table->generation == generation && conntrack_past(table, now_ms);
+    ensures nothing_new: \forall integer i; 0 <= i < CONNTRACK_ENTRIES ==>
+            table->entries[i].destination.port == 0 || kept{Pre, Post}(table, i, generation);
+    ensures hit: \result != 0 ==> destination.port != 0 &&
+            \exists integer i; 0 <= i < CONNTRACK_ENTRIES && entry_is(table, i, destination); */
 bool conntrack_hit(struct conntrack *table, uint64_t generation, struct nat_endpoint destination, uint64_t now_ms);
 
 /**
@@ -44,6 +63,12 @@ bool conntrack_hit(struct conntrack *table, uint64_t generation, struct nat_endp
  *
  * Thread: the table's owner
  */
+/*@ requires \valid(table) && conntrack_past(table, now_ms);
+    assigns *table;
+    ensures generation: table->generation == generation && conntrack_past(table, now_ms);
+    ensures nothing_else: \forall integer i; 0 <= i < CONNTRACK_ENTRIES ==>
+            table->entries[i].destination.port == 0 || entry_is(table, i, destination) ||
+            kept{Pre, Post}(table, i, generation); */
 void conntrack_add(struct conntrack *table, uint64_t generation, struct nat_endpoint destination, uint64_t now_ms);
 
 #endif

@@ -24,6 +24,9 @@ enum dhcp_number {
 uint8_t dhcp_message_type(const uint8_t *options, size_t length)
 {
     size_t at = 0;
+    /*@ loop invariant at <= length;
+        loop assigns at;
+        loop variant length - at; */
     while (at < length && options[at] != OPTION_END) {
         if (options[at] == OPTION_PAD) {
             at++;

@@ -23,6 +23,8 @@ enum dhcp_message { DHCP_NONE = 0, DHCP_DISCOVER = 1, DHCP_OFFER = 2, DHCP_REQUE
  * Thread:   any
  * Source:   RFC 2132 sections 2 and 9.6
  */
+/*@ requires \valid_read(options + (0 .. length - 1));
+    assigns \nothing; */
 uint8_t dhcp_message_type(const uint8_t *options, size_t length);
 
 /**

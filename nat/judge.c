@@ -11,8 +11,11 @@
 struct verdict judge_packet(const struct nat_policy *policy, const struct nat_link *link, struct verdict_memory *memory,
                             struct packet *packet, uint64_t now_ms)
 {
-    if (packet->kind == PACKET_UDP)
-        packet->destination = allowlist_translate(policy, packet->destination);
+    if (packet->kind == PACKET_UDP) {
+        struct nat_endpoint meant = allowlist_translate(policy, packet->destination);
+        packet->destination.ip = meant.ip;
+        packet->destination.port = meant.port;
+    }
     return verdict_decide(policy, link, memory, packet, now_ms);
 }
 

@@ -210,20 +210,15 @@ const char *nat_mac_format(struct nat_mac mac, char ret_text[static NAT_MAC_TEXT
 
 const char *nat_ip_is_never(uint32_t ip)
 {
-    static const struct {
-        uint32_t network;
-        uint8_t prefix;
-        const char *name;
-    } ranges[] = {
-        {0x00000000, 8, "\"this network\" (0.0.0.0/8)"},
-        {0x7f000000, 8, "loopback (127.0.0.0/8)"},
-        {0xa9fe0000, 16, "link-local and metadata (169.254.0.0/16)"},
-        {0xe0000000, 4, "multicast (224.0.0.0/4)"},
-        {0xf0000000, 4, "reserved and broadcast (240.0.0.0/4)"},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
-        if ((ip ^ ranges[i].network) >> (32 - ranges[i].prefix) == 0)
-            return ranges[i].name;
-    }
+    if (ip <= 0x00ffffff)
+        return "\"this network\" (0.0.0.0/8)";
+    if (ip >= 0x7f000000 && ip <= 0x7fffffff)
+        return "loopback (127.0.0.0/8)";
+    if (ip >= 0xa9fe0000 && ip <= 0xa9feffff)
+        return "link-local and metadata (169.254.0.0/16)";
+    if (ip >= 0xe0000000 && ip <= 0xefffffff)
+        return "multicast (224.0.0.0/4)";
+    if (ip >= 0xf0000000)
+        return "reserved and broadcast (240.0.0.0/4)";
     return NULL;
 }

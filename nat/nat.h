@@ -384,13 +384,27 @@ void nat_stop(struct nat *nat, struct nat_stats *ret_stats);
 /** nat_reason_name() - "allowed", "arp", ..., "port_not_allowed": the API's words. Thread: any */
 const char *nat_reason_name(enum nat_reason reason);
 
+/*@ predicate forwards(integer reason) = reason == NAT_REASON_ALLOWED || reason == NAT_REASON_UNCHECKED;
+
+    predicate never(integer ip) =
+      ip <= 0x00ffffff || 0x7f000000 <= ip <= 0x7fffffff || 0xa9fe0000 <= ip <= 0xa9feffff || 0xe0000000 <= ip; */
+
 /** nat_reason_is_violation() - Whether a drop for this reason breaks the lease's promise. Thread: any */
+/*@ requires NAT_REASON_ALLOWED <= reason < NAT_REASON_COUNT;
+    assigns \nothing;
+    ensures \result != 0 ==> !forwards(reason); */
 bool nat_reason_is_violation(enum nat_reason reason);
 
 /** nat_reason_is_attack() - Whether it is a violation that no broken driver sends. Thread: any */
+/*@ requires NAT_REASON_ALLOWED <= reason < NAT_REASON_COUNT;
+    assigns \nothing;
+    ensures \result != 0 ==> !forwards(reason); */
 bool nat_reason_is_attack(enum nat_reason reason);
 
 /** nat_verdict_of() - The verdict that goes with a reason in the counters. Thread: any */
+/*@ requires NAT_REASON_ALLOWED <= reason < NAT_REASON_COUNT;
+    assigns \nothing;
+    ensures \result == NAT_FORWARD <==> forwards(reason); */
 enum nat_verdict nat_verdict_of(enum nat_reason reason);
 
 /** nat_verdict_name() - "drop", "answer", "forward", "terminate". Thread: any */
@@ -442,6 +456,8 @@ const char *nat_mac_format(struct nat_mac mac, char ret_text[static NAT_MAC_TEXT
  * Thread: any
  * Source: RFC 6890 section 2.2.2
  */
+/*@ assigns \nothing;
+    ensures \result != \null <==> never(ip); */
 const char *nat_ip_is_never(uint32_t ip);
 
 #endif

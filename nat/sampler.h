@@ -23,6 +23,9 @@ struct sampler {
  * Return:     true with that probability; always true when there is no random word left
  * Thread:     the sampler's owner
  */
+/*@ requires \valid(sampler) && sampler->left <= SAMPLER_WORDS;
+    assigns sampler->left;
+    ensures sampler->left <= SAMPLER_WORDS && (\old(sampler->left) == 0 ==> \result != 0); */
 bool sampler_draw(struct sampler *sampler, uint32_t share_ppm);
 
 #endif

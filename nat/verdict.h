@@ -9,10 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "nat/allowlist.h"
 #include "nat/conntrack.h"
 #include "nat/nat.h"
 #include "nat/packet.h"
 #include "nat/sampler.h"
+#include "nat/wireguard.h"
 
 /**
  * struct verdict - What happens to a frame, and why
@@ -30,6 +32,31 @@ struct verdict_memory {
     struct sampler sampler;
 };
 
+/* The promise. `filtered` and `conntrack` forward what passes() holds for, all of it and nothing else. */
+/*@ predicate mac_same(struct nat_mac a, struct nat_mac b) =
+      a.b[0] == b.b[0] && a.b[1] == b.b[1] && a.b[2] == b.b[2] && a.b[3] == b.b[3] && a.b[4] == b.b[4] && a.b[5] == b.b[5];
+
+    predicate own_udp(struct packet *packet, struct nat_link *link) =
+      packet->kind == PACKET_UDP && mac_same(packet->source_mac, link->guest_mac) && packet->source.ip == link->guest_ip;
+
+    predicate passes(struct nat_policy *policy, struct nat_link *link, struct packet *packet) =
+      own_udp(packet, link) && allowed(policy, packet->destination.ip, packet->destination.port) &&
+      (policy->require_wireguard != 0 ==> wireguard_shape(packet->payload, packet->payload_bytes));
+
+    predicate may_go_unchecked(struct nat_policy *policy, struct nat_link *link, struct packet *packet) =
+      own_udp(packet, link) && !never(packet->destination.ip) &&
+      \forall integer i; 0 <= i < policy->own_count ==> policy->own[i] != packet->destination.ip;
+
+    predicate tracks(struct conntrack *table, struct nat_policy *policy) =
+      table->generation == policy->generation ==>
+      \forall integer i; 0 <= i < CONNTRACK_ENTRIES && table->entries[i].destination.port != 0 ==>
+        allowed(policy, table->entries[i].destination.ip, table->entries[i].destination.port);
+
+    predicate judge_inputs(struct nat_policy *policy, struct nat_link *link, struct packet *packet) =
+      \valid_read(policy) && policy_sane(policy) && \valid_read(link) && link->prefix <= 31 && \valid_read(packet) &&
+      PACKET_MALFORMED <= packet->kind <= PACKET_UDP &&
+      \valid_read(packet->payload + (0 .. packet->payload_bytes - 1)); */
+
 /**
  * verdict_decide() - Judge one frame from the VM
  * @policy: in force now; generation 0 is a shut gate
@@ -43,6 +70,20 @@ struct verdict_memory {
  *          `sampled` the same for each frame drawn
  * Thread:  the memory's owner
  */
+/*@ requires inputs: judge_inputs(policy, link, packet) && \valid(memory) && memory->sampler.left <= SAMPLER_WORDS;
+    requires apart: \separated(memory, policy) && \separated(memory, link) && \separated(memory, packet) &&
+                    \separated(memory, packet->payload + (0 .. packet->payload_bytes - 1));
+    requires table: tracks(&memory->conntrack, policy) && conntrack_past(&memory->conntrack, now_ms);
+    assigns memory->conntrack, memory->sampler.left;
+    ensures shut: policy->generation == 0 ==> \result.what != NAT_FORWARD;
+    ensures filtered: policy->mode == NAT_MODE_FILTERED ==>
+            (\result.what == NAT_FORWARD <==> policy->generation != 0 && \old(passes(policy, link, packet)));
+    ensures conntrack: policy->mode == NAT_MODE_CONNTRACK ==>
+            (\result.what == NAT_FORWARD <==> policy->generation != 0 && \old(passes(policy, link, packet)));
+    ensures sampled: policy->mode == NAT_MODE_SAMPLED && \result.what == NAT_FORWARD ==>
+            policy->generation != 0 && \old(passes(policy, link, packet) || may_go_unchecked(policy, link, packet));
+    ensures table: tracks(&memory->conntrack, policy) && conntrack_past(&memory->conntrack, now_ms);
+    ensures left: memory->sampler.left <= SAMPLER_WORDS; */
 struct verdict verdict_decide(const struct nat_policy *policy, const struct nat_link *link,
                               struct verdict_memory *memory, const struct packet *packet, uint64_t now_ms);
 

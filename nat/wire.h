@@ -77,6 +77,9 @@ _Static_assert(sizeof(struct wire_ipv4) == 20 && _Alignof(struct wire_ipv4) == 1
 _Static_assert(sizeof(struct wire_udp) == 8 && _Alignof(struct wire_udp) == 1, "UDP header");
 _Static_assert(sizeof(struct wire_dhcp) == 240 && _Alignof(struct wire_dhcp) == 1, "DHCP header and cookie");
 
+/* Where a member of a header stands that begins at @at. */
+#define WIRE_AT(header, at, member) ((at) + offsetof(struct wire_##header, member))
+
 /* Where each header starts in a frame that carries UDP over IPv4 without options. */
 enum wire_offset {
     WIRE_IPV4 = sizeof(struct wire_ethernet),

@@ -18,11 +18,19 @@ enum wireguard_message {
     WIREGUARD_TRANSPORT = 4,
 };
 
+/*@ predicate wireguard_shape(uint8_t *payload, integer length) =
+      length >= 32 && payload[1] == 0 && payload[2] == 0 && payload[3] == 0 &&
+      ((payload[0] == 1 && length == 148) || (payload[0] == 2 && length == 92) || (payload[0] == 3 && length == 64) ||
+       payload[0] == 4); */
+
 /**
  * wireguard_classify() - The type of a datagram by its first bytes and its length
  * Return: WIREGUARD_NONE unless type, zero reserved bytes and the type's length agree
  * Thread: any
  */
+/*@ requires \valid_read(payload + (0 .. length - 1));
+    assigns \nothing;
+    ensures \result != WIREGUARD_NONE <==> wireguard_shape(payload, length); */
 enum wireguard_message wireguard_classify(const uint8_t *payload, size_t length);
 
 enum wireguard_side { WIREGUARD_GUEST, WIREGUARD_CONSUMER };

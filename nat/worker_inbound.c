@@ -2,7 +2,6 @@
 #include <errno.h>
 
 #include "base/error.h"
-#include "nat/allowlist.h"
 #include "nat/compose.h"
 #include "nat/wire.h"
 #include "nat/worker.h"
@@ -61,13 +60,12 @@ static void compose_frame(struct worker *worker, const struct segment *segment, 
         count_inbound(worker, NAT_INBOUND_RATE_LIMITED, 1, segment->length);
         return;
     }
-    struct nat_endpoint guest = {worker->link.guest_ip, inbound->flow.guest_port};
     uint8_t *headers = inbound->headers[inbound->count] + (WORKER_HEADER_BYTES - WIRE_PAYLOAD);
     size_t length = 0;
     if (!segment->truncated)
-        length = compose_udp(headers, segment->bytes, segment->length, &worker->link,
-                             allowlist_name(&worker->policy, inbound->flow.consumer), guest);
-    if (length == 0) {
+        length =
+            compose_inbound(headers, segment->bytes, segment->length, &worker->policy, &worker->link, &inbound->flow);
+    if (length == 0) { /* a flow that the policy does not allow was closed when the policy came */
         count_inbound(worker, NAT_INBOUND_TOO_BIG, 1, segment->length);
         return;
     }

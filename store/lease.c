@@ -48,6 +48,8 @@ static const bool follows[LEASE_STATE_COUNT][LEASE_STATE_COUNT] = {
     [LEASE_TERMINATED] = {false},
 };
 
+/*@ assigns \nothing;
+    ensures \result != 0 <==> 0 <= state < LEASE_STATE_COUNT; */
 static bool is_state(enum lease_state state)
 {
     return (unsigned)state < LEASE_STATE_COUNT;

@@ -41,9 +41,16 @@ enum lease_reason {
  * Return: false for every @to when @from is final
  * Thread: any
  */
+/*@ assigns \nothing;
+    ensures final: from == LEASE_TERMINATED ==> \result == 0;
+    ensures known: \result != 0 ==> 0 <= from < LEASE_STATE_COUNT && 0 <= to < LEASE_STATE_COUNT;
+    ensures from_rest: \result != 0 && to == LEASE_PENDING ==> \false;
+    ensures end: 0 <= from < LEASE_STATE_COUNT && from != LEASE_TERMINATED && to == LEASE_TERMINATED ==> \result != 0; */
 bool lease_may_follow(enum lease_state from, enum lease_state to);
 
 /** lease_is_final() - Whether the state is one that nothing follows. Thread: any */
+/*@ assigns \nothing;
+    ensures \result != 0 <==> state == LEASE_TERMINATED; */
 bool lease_is_final(enum lease_state state);
 
 /** lease_state_name() - The API's word, as "pending". Thread: any */
