@@ -292,6 +292,74 @@ json_t *encode_stats(const struct nat_stats *stats, uint64_t mono_ms, uint64_t w
                      wall_time(stats->tunnel_last_handshake_ms, mono_ms, wall_ms));
 }
 
+/* ---- policies and flows ---------------------------------------------------------------------------------------- */
+
+static json_t *endpoint(struct nat_endpoint value)
+{
+    char text[NAT_ENDPOINT_TEXT_BYTES];
+    return json_string(nat_endpoint_format(value, text));
+}
+
+static json_t *allowlist(const struct nat_policy *policy)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < policy->allow_count; i++) {
+        if (json_array_append_new(list, endpoint(policy->allow[i])) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+json_t *encode_policy(const struct store_lease *lease, const struct nat_policy *policy)
+{
+    return json_pack(
+        "{s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:s, s:s, s:o, s:s, s:b}", "generation", integer(policy->generation),
+        "desired_generation", integer(lease->policy_desired), "observed_generation", integer(lease->policy_observed),
+        "enforcement", enforcement(lease), "mode", lease->mode, "sampling", sampling(lease), "allowlist",
+        allowlist(policy), "consumer_endpoint", lease->consumer_endpoint, "vm_endpoint",
+        lease->vm_endpoint[0] == '\0' ? lease->consumer_endpoint : lease->vm_endpoint, "limits", limits(lease),
+        "on_violation", lease->on_violation, "require_wireguard", (int)lease->require_wireguard);
+}
+
+static json_t *fate(const struct nat_evaluation *evaluation)
+{
+    bool goes = evaluation->verdict == NAT_FORWARD;
+    return json_pack("{s:s, s:s, s:b, s:o}", "verdict", nat_verdict_name(evaluation->verdict), "reason",
+                     nat_reason_name(evaluation->reason), "violation", (int)evaluation->violation, "forwarded_to",
+                     goes ? endpoint(evaluation->destination) : json_null());
+}
+
+json_t *encode_evaluation(const struct nat_policy *policy, size_t frame_bytes, const struct nat_evaluation *drawn,
+                          const struct nat_evaluation *passed_over)
+{
+    json_t *json = json_pack("{s:o, s:s, s:o, s:o}", "policy_generation", integer(policy->generation), "mode",
+                             nat_mode_name(policy->mode), "frame_bytes", integer(frame_bytes), "when_not_sampled",
+                             passed_over == NULL ? json_null() : fate(passed_over));
+    return merged(json, fate(drawn));
+}
+
+json_t *encode_flows(const struct nat_flow *flows, size_t count, uint64_t mono_ms, uint64_t wall_ms)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const struct nat_flow *flow = &flows[i];
+        json_t *one =
+            json_pack("{s:i, s:o, s:b, s:o, s:o, s:{s:o, s:o}, s:{s:o, s:o}}", "guest_port", (int)flow->guest_port,
+                      "endpoint", endpoint(flow->consumer), "answered", (int)flow->listens, "opened_at",
+                      wall_time(flow->opened_ms, mono_ms, wall_ms), "used_at",
+                      wall_time(flow->used_ms, mono_ms, wall_ms), "from_guest", "packets", integer(flow->sent_packets),
+                      "payload_bytes", integer(flow->sent_bytes), "from_consumer", "packets",
+                      integer(flow->received_packets), "payload_bytes", integer(flow->received_bytes));
+        if (json_array_append_new(list, one) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return json_pack("{s:o, s:o, s:n}", "read_at", encode_time(wall_ms), "items", list, "next_cursor");
+}
+
 /* ---- images and the machine ------------------------------------------------------------------------------------ */
 
 json_t *encode_image(const struct vmm_image *image)

@@ -34,6 +34,20 @@ json_t *encode_peer(const struct store_peer *peer);
 /** encode_stats() - Counters of a lease's NAT. @mono_ms, @wall_ms: the same moment on both clocks. Thread: any */
 json_t *encode_stats(const struct nat_stats *stats, uint64_t mono_ms, uint64_t wall_ms);
 
+/** encode_policy() - What a lease's filter enforces. @policy: from policy_of_lease(). Thread: any */
+json_t *encode_policy(const struct store_lease *lease, const struct nat_policy *policy);
+
+/**
+ * encode_evaluation() - What the filter would do with a frame
+ * @passed_over: its other fate in `sampled`, or NULL
+ * Thread:       any
+ */
+json_t *encode_evaluation(const struct nat_policy *policy, size_t frame_bytes, const struct nat_evaluation *drawn,
+                          const struct nat_evaluation *passed_over);
+
+/** encode_flows() - Open flows of a lease's NAT. @mono_ms, @wall_ms: the same moment on both clocks. Thread: any */
+json_t *encode_flows(const struct nat_flow *flows, size_t count, uint64_t mono_ms, uint64_t wall_ms);
+
 /** encode_image() - An image's manifest. Thread: any */
 json_t *encode_image(const struct vmm_image *image);
 

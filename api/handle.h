@@ -12,6 +12,10 @@ void handle_lease_delete(void *context, const struct request *request, struct re
 void handle_lease_renew(void *context, const struct request *request, struct response *response);
 void handle_lease_heartbeat(void *context, const struct request *request, struct response *response);
 void handle_lease_stats(void *context, const struct request *request, struct response *response);
+void handle_lease_flows(void *context, const struct request *request, struct response *response);
+void handle_policy_get(void *context, const struct request *request, struct response *response);
+void handle_policy_put(void *context, const struct request *request, struct response *response);
+void handle_policy_evaluate(void *context, const struct request *request, struct response *response);
 void handle_lease_console(void *context, const struct request *request, struct response *response);
 
 void handle_lease_violations(void *context, const struct request *request, struct response *response);

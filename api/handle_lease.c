@@ -21,21 +21,6 @@ enum {
 
 /* ---- create ---------------------------------------------------------------------------------------------------- */
 
-static int read_offer(const struct api *api, struct lease_offer *ret_offer, struct error *err)
-{
-    *ret_offer = (struct lease_offer){
-        .image_dir = api->config->paths.images,
-        .capacity = api->config->capacity,
-        .network = {.mode = api->config->network.mode,
-                    .sampling_rate = api->config->network.sampling_rate,
-                    .allow_mode_override = api->config->network.allow_mode_override,
-                    .allow_online_install = api->config->network.allow_online_install,
-                    .packages_dir = api->config->paths.packages},
-        .allow_private_endpoints = api->config->network.allow_private_endpoints,
-    };
-    return own_addresses_list(&ret_offer->own, err);
-}
-
 static bool dry_run(const struct request *request)
 {
     const char *text = request_query(request, "dry_run");
@@ -80,7 +65,7 @@ static void create_from(struct api *api, json_t *tree, const struct lease_once *
     struct lease_offer offer;
     struct decode_errors errors = {0};
     struct lease_request asked;
-    if (read_offer(api, &offer, &err) < 0) {
+    if (lease_offer_read(api, &offer, &err) < 0) {
         problem_respond_error(response, request, &err, NULL, api->log);
         return;
     }

@@ -34,3 +34,18 @@ void lease_respond(struct api *api, struct response *response, unsigned status, 
     response_json(response, status, json);
     etag_header(response, lease->generation);
 }
+
+int lease_offer_read(const struct api *api, struct lease_offer *ret_offer, struct error *err)
+{
+    *ret_offer = (struct lease_offer){
+        .image_dir = api->config->paths.images,
+        .capacity = api->config->capacity,
+        .network = {.mode = api->config->network.mode,
+                    .sampling_rate = api->config->network.sampling_rate,
+                    .allow_mode_override = api->config->network.allow_mode_override,
+                    .allow_online_install = api->config->network.allow_online_install,
+                    .packages_dir = api->config->paths.packages},
+        .allow_private_endpoints = api->config->network.allow_private_endpoints,
+    };
+    return own_addresses_list(&ret_offer->own, err);
+}

@@ -19,6 +19,9 @@ bool lease_path_id(const struct request *request, struct response *response, str
 bool lease_path_lease(struct api *api, const struct request *request, struct response *response, struct id *ret_id,
                       struct store_lease *ret_lease);
 
+/** lease_offer_read() - What requests are checked against at this moment. Return: 0 or negative. Thread: any */
+int lease_offer_read(const struct api *api, struct lease_offer *ret_offer, struct error *err);
+
 /** lease_respond() - Answer with a lease and its ETag, which does not stand for the state of its kernel filter. Thread: the exchange's */
 void lease_respond(struct api *api, struct response *response, unsigned status, const struct store_lease *lease);
 

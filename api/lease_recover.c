@@ -8,6 +8,7 @@
 #include "api/lease_event.h"
 #include "api/lease_limits.h"
 #include "api/mode.h"
+#include "api/policy.h"
 #include "base/clock.h"
 
 /* Ids of the leases that had not ended. Owner: lease_recover(). */
@@ -102,26 +103,6 @@ static int end_lease(struct lease_service *service, const struct store_lease *le
 
 /* ---- taking over ----------------------------------------------------------------------------------------------- */
 
-static bool policy_of(const struct store_lease *lease, struct nat_policy *ret_policy)
-{
-    enum mode mode;
-    if (!mode_parse(lease->mode, &mode) || mode == MODE_DIRECT)
-        return false;
-    *ret_policy = (struct nat_policy){
-        .mode = mode_to_nat(mode),
-        .sampling_ppm = lease->sampling_ppm,
-        .terminate = strcmp(lease->on_violation, "terminate") == 0,
-        .require_wireguard = lease->require_wireguard,
-        .budget_unanswered = true,
-        .limits = {.egress_bits_per_s = lease->egress_bits_per_s,
-                   .ingress_bits_per_s = lease->ingress_bits_per_s,
-                   .egress_packets_per_s = lease->egress_packets_per_s,
-                   .ingress_packets_per_s = lease->ingress_packets_per_s},
-        .generation = lease->policy_desired,
-    };
-    return true;
-}
-
 static bool tunnel_is_up(const struct store_lease *lease)
 {
     return strcmp(lease->tunnel_state, nat_tunnel_name(NAT_TUNNEL_ESTABLISHED)) == 0;
@@ -142,8 +123,7 @@ static bool spec_of(const struct lease_service *service, const struct store_leas
     if (tunnel_is_up(lease))
         ret_spec->resume = (struct nat_ports){(uint16_t)lease->tunnel_ports.guest, (uint16_t)lease->tunnel_ports.local};
     snprintf(ret_spec->image, sizeof ret_spec->image, "%s", lease->image);
-    return policy_of(lease, &ret_spec->policy) &&
-           nat_endpoint_parse(lease->consumer_endpoint, &ret_spec->tunnel.consumer) &&
+    return policy_of_lease(lease, &ret_spec->policy) && policy_told_consumer(lease, &ret_spec->tunnel.consumer) &&
            (lease->guest_mac[0] == '\0' || nat_mac_parse(lease->guest_mac, &ret_spec->guest_mac));
 }
 

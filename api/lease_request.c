@@ -103,20 +103,16 @@ const char *lease_endpoint_refusal(const struct lease_offer *offer, uint32_t ip)
     return NULL;
 }
 
-static void take_endpoint(const struct decode_node *consumer, const struct lease_offer *offer,
-                          struct nat_endpoint *ret_endpoint)
+bool lease_endpoint_decode(const struct decode_node *node, const struct lease_offer *offer,
+                           struct nat_endpoint *ret_endpoint)
 {
-    struct decode_node node = decode_member(consumer, "endpoint");
-    const char *text = decode_string(&node, 1, NAT_ENDPOINT_TEXT_BYTES - 1);
+    const char *text = decode_string(node, 1, NAT_ENDPOINT_TEXT_BYTES - 1);
     if (text == NULL)
-        return;
-    if (!nat_endpoint_parse(text, ret_endpoint)) {
-        decode_fault(&node, NULL, "must be an IPv4 address and a port, as 203.0.113.7:51900");
-        return;
-    }
+        return false;
+    if (!nat_endpoint_parse(text, ret_endpoint))
+        return decode_fault(node, NULL, "must be an IPv4 address and a port, as 203.0.113.7:51900");
     const char *refusal = lease_endpoint_refusal(offer, ret_endpoint->ip);
-    if (refusal != NULL)
-        decode_fault(&node, "endpoint-forbidden", "is not allowed (%s)", refusal);
+    return refusal == NULL || decode_fault(node, "endpoint-forbidden", "is not allowed (%s)", refusal);
 }
 
 /* An address inside the tunnel. Return: true when it is one. */
@@ -221,12 +217,13 @@ static void take_tunnel(const struct decode_node *root, const struct lease_offer
     static const char *const vm_keys[] = {"tunnel_ip", NULL};
     struct decode_node consumer = decode_member(root, "consumer");
     struct decode_node vm = decode_member(root, "vm");
+    struct decode_node endpoint = decode_member(&consumer, "endpoint");
     struct decode_node consumer_ip;
     struct decode_node vm_ip;
     bool has_consumer_ip = false;
     if (decode_object(&consumer, consumer_keys)) {
         take_consumer_keys(&consumer, tunnel);
-        take_endpoint(&consumer, offer, &tunnel->consumer);
+        lease_endpoint_decode(&endpoint, offer, &tunnel->consumer);
         has_consumer_ip = take_tunnel_ip(&consumer, &consumer_ip, &tunnel->consumer_tunnel_ip);
         if (has_consumer_ip && tunnel->consumer_tunnel_ip == tunnel->consumer.ip)
             decode_fault(&consumer_ip, NULL, "must not be the endpoint's own address");

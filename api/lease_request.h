@@ -76,6 +76,14 @@ void lease_request_done(struct lease_request *request);
  */
 const char *lease_endpoint_refusal(const struct lease_offer *offer, uint32_t ip);
 
+/**
+ * lease_endpoint_decode() - Take an endpoint that a consumer may have
+ * Return: true; false when a fault was recorded
+ * Thread: any
+ */
+bool lease_endpoint_decode(const struct decode_node *node, const struct lease_offer *offer,
+                           struct nat_endpoint *ret_endpoint);
+
 /** lease_label_key_valid() - [prefix/]name of letters, digits, '-', '_' and '.'. Thread: any */
 bool lease_label_key_valid(const char *key);
 

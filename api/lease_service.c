@@ -20,7 +20,8 @@ int lease_service_init(struct lease_service *service, struct store *store, const
     *service = (struct lease_service){
         .store = store, .log = log, .capacity = *capacity, .expiring_lead_s = LEASE_EXPIRING_LEAD_S};
     vmm_boot_id(service->boot_id);
-    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->starting, NULL) == 0);
+    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->starting, NULL) == 0 &&
+            pthread_mutex_init(&service->policy_turn, NULL) == 0);
     return lease_watch_open(lease_limits_came, service, &service->watch, err);
 }
 
@@ -28,6 +29,7 @@ void lease_service_done(struct lease_service *service)
 {
     REQUIRE(service->vmm == NULL);
     lease_watch_close(service->watch);
+    pthread_mutex_destroy(&service->policy_turn);
     pthread_mutex_destroy(&service->starting);
     pthread_rwlock_destroy(&service->gate);
 }
@@ -331,6 +333,15 @@ enum nat_kernel_filter lease_service_kernel_filter(struct lease_service *service
 {
     struct nat_stats stats;
     return lease_service_stats(service, id, &stats) == 0 ? stats.kernel_filter : NAT_KERNEL_FILTER_UNSUPPORTED;
+}
+
+int lease_service_flows(struct lease_service *service, const struct id *id,
+                        struct nat_flow ret_flows[static NAT_FLOWS_MAX])
+{
+    pthread_rwlock_rdlock(&service->gate);
+    int result = service->vmm == NULL ? -ESHUTDOWN : vmm_list_flows(service->vmm, id, ret_flows);
+    pthread_rwlock_unlock(&service->gate);
+    return result;
 }
 
 int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,

@@ -24,6 +24,7 @@ enum lease_service_limits {
  * @vmm:  NULL before lease_service_attach() and after lease_service_detach()
  * @journal: writes what machines do; NULL before journal_start(). Not owned
  * @starting: held while a lease has a row and its machine is not asked for yet, so that nobody takes it for a lost one
+ * @policy_turn: held while a lease's policy is replaced: see lease_policy.h
  * @tunnel_timeout_ms: for a tunnel to come up, 0 without end; the owner sets both after lease_service_init()
  * @resolvers: of guests that install online; set by the owner as well
  * @tunnel_lost_ms:    of a consumer's silence, 0 without end
@@ -42,6 +43,7 @@ struct lease_service {
     struct vmm *vmm;
     struct journal *journal;
     pthread_mutex_t starting;
+    pthread_mutex_t policy_turn;
     uint32_t tunnel_timeout_ms;
     uint32_t tunnel_lost_ms;
     size_t resolver_count;
@@ -139,6 +141,10 @@ int lease_service_stats(struct lease_service *service, const struct id *id, stru
 
 /** lease_service_kernel_filter() - Of a lease's NAT; unsupported where there is none. Thread: any */
 enum nat_kernel_filter lease_service_kernel_filter(struct lease_service *service, const struct id *id);
+
+/** lease_service_flows() - Open flows of a lease's NAT. Return: their number, or as lease_service_stats(). Thread: any */
+int lease_service_flows(struct lease_service *service, const struct id *id,
+                        struct nat_flow ret_flows[static NAT_FLOWS_MAX]);
 
 /**
  * lease_service_console() - Newest bytes of a lease's console, of its machine or as kept when it ended

@@ -156,3 +156,14 @@ void network_request_decode(const struct decode_node *root, const struct network
     take_limits(&network, ret_request);
     take_on_violation(root, ret_request);
 }
+
+void network_request_decode_policy(const struct decode_node *policy, const struct network_offer *offer,
+                                   struct network_request *ret_request)
+{
+    *ret_request = (struct network_request){.mode = offer->mode};
+    take_mode(policy, offer, ret_request);
+    take_sampling(policy, offer, ret_request);
+    take_require_wireguard(policy, ret_request);
+    take_limits(policy, ret_request);
+    take_on_violation(policy, ret_request);
+}

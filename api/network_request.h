@@ -44,6 +44,14 @@ struct network_request {
 void network_request_decode(const struct decode_node *root, const struct network_offer *offer,
                             struct network_request *ret_request);
 
+/**
+ * network_request_decode_policy() - Take what a running lease's filter may be given: all but boot isolation
+ * @policy: the object that holds the members, `on_violation` too
+ * Thread:  any
+ */
+void network_request_decode_policy(const struct decode_node *policy, const struct network_offer *offer,
+                                   struct network_request *ret_request);
+
 /** boot_isolation_name() - "prebuilt", "offline_packages", "online_install". Thread: any */
 const char *boot_isolation_name(enum vmm_boot_isolation boot_isolation);
 

@@ -88,6 +88,12 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                 "ended."},
     [PROBLEM_COUNTERS_ABSENT] = {"counters-absent", 409, "There are no counters in direct mode", false,
                                  "Nothing of the provider's is in the data path of a direct lease, so nothing counts."},
+    [PROBLEM_POLICY_ABSENT] = {"policy-absent", 409, "There is no policy in direct mode", false,
+                               "Nothing of the provider's is in the data path of a direct lease, so nothing is "
+                               "enforced there that could be shown, changed or asked."},
+    [PROBLEM_LEASE_NOT_RUNNING] = {"lease-not-running", 409, "The lease does not run yet", true,
+                                   "A policy is replaced while the lease runs. Until then it starts with what it was "
+                                   "asked for; wait for the state `running`."},
     [PROBLEM_PEER_IN_USE] = {"peer-in-use", 409, "Another lease already has this consumer", true,
                              "A lease that has not ended has the same consumer public key and endpoint. End it, or "
                              "use another key."},
@@ -161,6 +167,11 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                    "error. Machines that run stay filtered. The detail says what the system said."},
     [PROBLEM_VERIFICATION_BUSY] = {"verification-busy", 503, "Another image is being verified", true,
                                    "One verification runs at a time, because it reads whole files."},
+    [PROBLEM_POLICY_BUSY] = {"policy-busy", 503, "Another policy is being applied", true,
+                             "Policies are applied one at a time. Nothing has changed."},
+    [PROBLEM_POLICY_NOT_ENFORCED] = {"policy-not-enforced", 503, "The filter did not take the policy", true,
+                                     "The policy before is in force still; the detail says which, and why. It was "
+                                     "taken back, so it will not be enforced later either."},
     [PROBLEM_INSUFFICIENT_CAPACITY] = {"insufficient-capacity", 507, "There is no room for this lease", true,
                                        "Leases that have not ended hold the rest of the machine. GET /v1/node shows "
                                        "what is used of what."},

@@ -168,6 +168,12 @@ int key_write(struct store *store, const struct store_once *once, const struct s
 /** lease_tell() - Run an event's INSERT whose parameters are the lease's id and the time; inside a transaction */
 int lease_tell(struct store *store, const char *sql, const char *id, uint64_t at_ms, struct error *err);
 
+/**
+ * policy_take_over() - Put a proposed policy into the lease's row and its peer's; inside a transaction
+ * Return: 1; 0 when none of this generation is proposed
+ */
+int policy_take_over(struct store *store, const char *id, uint64_t generation, struct error *err);
+
 /** lease_touch() - Raise the generation of a lease of which another table changed; inside a transaction */
 int lease_touch(struct store *store, const char *id, struct error *err);
 

@@ -14,7 +14,9 @@
     " t.reason, t.initiated_by, t.detail, t.violation_id, t.exit_code, t.signal, t.detected_ms, t.stopped_ms,"         \
     " l.sampling_ppm, l.boot_isolation, l.on_violation, l.require_wireguard, l.egress_bits_per_s,"                     \
     " l.ingress_bits_per_s, l.egress_packets_per_s, l.ingress_packets_per_s, l.exposed_ms, l.heartbeat_timeout_s,"     \
-    " l.deadline_ms, l.deadline_boot_id, l.attachment, l.socket_path, l.trace_id, p.guest_port, p.local_port"          \
+    " l.deadline_ms, l.deadline_boot_id, l.attachment, l.socket_path, l.trace_id, p.guest_port, p.local_port, "        \
+    "l.allowlist,"                                                                                                     \
+    " l.vm_endpoint"                                                                                                   \
     " FROM leases l JOIN peers p ON p.lease_id = l.id LEFT JOIN terminations t ON t.lease_id = l.id"
 #define LEASE_CONDITIONS " AND (?2 IS NULL OR l.id = ?2) AND (?3 IS NULL OR l.mode = ?3)"
 #define LEASE_IN_STATE LEASE_SELECT " WHERE l.state = ?5" LEASE_CONDITIONS
@@ -66,6 +68,8 @@ static void read_limits(struct query *query, struct store_lease *ret_lease)
     QUERY_FIELD(query, ret_lease->trace_id);
     ret_lease->tunnel_ports.guest = query_u32(query);
     ret_lease->tunnel_ports.local = query_u32(query);
+    QUERY_FIELD(query, ret_lease->allowlist);
+    QUERY_FIELD(query, ret_lease->vm_endpoint);
 }
 
 static void read_row(struct query *query, struct store_lease *ret_lease)

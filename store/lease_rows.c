@@ -367,6 +367,17 @@ static int read_observed(struct store *store, const char *id, uint64_t *ret_obse
     return query.code;
 }
 
+static int set_observed(struct store *store, const char *id, uint64_t generation, struct error *err)
+{
+    struct query query SCOPED_QUERY = {0};
+    if (query_open(&query, &store->writer,
+                   "UPDATE leases SET generation = generation + 1, policy_observed = ?2 WHERE id = ?1", err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    query_bind_u64(&query, generation);
+    return query_run(&query);
+}
+
 static int note_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
 {
     static const char armed[] = "INSERT INTO events (at_ms, type, lease_id, data)"
@@ -385,13 +396,9 @@ static int note_policy(struct store *store, const char *id, uint64_t generation,
     if (generation < observed)
         return error_set(err, -EINVAL, "policy generation %llu is older than %llu, which is enforced",
                          (unsigned long long)generation, (unsigned long long)observed);
-    struct query query SCOPED_QUERY = {0};
-    if (query_open(&query, &store->writer,
-                   "UPDATE leases SET generation = generation + 1, policy_observed = ?2 WHERE id = ?1", err) < 0)
-        return query.code;
-    query_bind_key(&query, id);
-    query_bind_u64(&query, generation);
-    result = query_run(&query);
+    result = policy_take_over(store, id, generation, err);
+    if (result == 0)
+        result = set_observed(store, id, generation, err);
     return result < 0 ? result : lease_tell(store, observed == 0 ? armed : applied, id, at_ms, err);
 }
 

@@ -113,6 +113,8 @@ static int open_parts(struct store *store, struct error *err)
         result = check_integrity(&store->writer, err);
     if (result == 0)
         result = store_migrate(&store->writer, embed_files, err);
+    if (result == 0) /* what was proposed to a daemon that is gone is enforced by nobody */
+        result = connection_run(&store->writer, "DELETE FROM policies", err);
     if (result == 0)
         result = connection_open(&store->reader, store->path, true, err);
     if (result == 0)

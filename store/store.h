@@ -38,6 +38,7 @@ enum store_limits {
     STORE_DETAIL_BYTES = 320,
     STORE_PATH_TEXT_BYTES = 128, /* a unix socket's path has at most 107 bytes */
     STORE_LABELS_BYTES = 4096,   /* JSON object of labels */
+    STORE_ALLOWLIST_BYTES = 384, /* 16 endpoints with a space between them */
     STORE_EVIDENCE_BYTES = 96,
     STORE_CONSOLE_BYTES = 65536,    /* console tail kept of a lease that ended */
     STORE_EVENT_DATA_BYTES = 16384, /* JSON of one event and the NUL */
@@ -77,6 +78,8 @@ struct store_lease {
     enum lease_state state;
     char state_detail[STORE_DETAIL_BYTES];
     char attachment[STORE_WORD_BYTES];       /* qemu | external */
+    char allowlist[STORE_ALLOWLIST_BYTES];   /* endpoints with a space between them; "": consumer_endpoint alone */
+    char vm_endpoint[STORE_ADDRESS_BYTES];   /* the consumer as the VM was told of it; "": consumer_endpoint */
     char socket_path[STORE_PATH_TEXT_BYTES]; /* external: where its NAT listens; else "" */
     char trace_id[STORE_TRACE_BYTES];        /* of the request that made it; "" without one */
     char image[STORE_NAME_BYTES];            /* "": external, which has none */
@@ -378,6 +381,40 @@ int store_lease_terminate(struct store *store, const char *id, const struct stor
  * Thread: any
  */
 int store_lease_policy(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err);
+
+/** struct store_policy - What a running lease's filter shall enforce; the fields are those of struct store_lease. */
+struct store_policy {
+    uint64_t generation;
+    char mode[STORE_WORD_BYTES];
+    uint32_t sampling_ppm;
+    char on_violation[STORE_WORD_BYTES];
+    bool require_wireguard;
+    uint64_t egress_bits_per_s;
+    uint64_t ingress_bits_per_s;
+    uint64_t egress_packets_per_s;
+    uint64_t ingress_packets_per_s;
+    char allowlist[STORE_ALLOWLIST_BYTES];
+    char consumer_endpoint[STORE_ADDRESS_BYTES];
+};
+
+/**
+ * store_policy_propose() - Note a policy that is to be enforced; policy_desired becomes its generation
+ *
+ * The lease's row tells what is in force until store_lease_policy() says that this one is, in whose transaction it takes the
+ * row's place.
+ *
+ * Return: 0; -ENOENT; -EALREADY when the lease has ended; -EAGAIN with slug "lease-not-running"; -ESTALE when the generation
+ *         does not follow the one in force, or another one is proposed; -EEXIST with slug "peer-in-use"
+ * Thread: any
+ */
+int store_policy_propose(struct store *store, const char *id, const struct store_policy *policy, struct error *err);
+
+/**
+ * store_policy_withdraw() - Forget a proposed policy that is not going to be enforced
+ * Return: 0, also when it was taken over or withdrawn before; -ENOENT; -EALREADY when the lease has ended
+ * Thread: any
+ */
+int store_policy_withdraw(struct store *store, const char *id, uint64_t generation, struct error *err);
 
 /**
  * store_lease_opened() - An external lease has its socket and its NAT enforces @generation: from pending, or from

@@ -283,7 +283,7 @@ void lifecycle_note_running(struct vmm *vmm, struct machine *machine)
 {
     bool answers = machine->spec->external || machine->qmp.state == QMP_READY;
     if (machine->state != MACHINE_STARTING || !answers ||
-        (!machine->spec->direct && machine->enforced != machine->spec->policy.generation))
+        (!machine->spec->direct && machine->enforced < machine->spec->policy.generation))
         return;
     machine->state = MACHINE_RUNNING;
     machine->start_by_ms = 0;
@@ -297,18 +297,16 @@ void lifecycle_note_running(struct vmm *vmm, struct machine *machine)
     lifecycle_tell(vmm, machine, &event);
 }
 
-/* What the lease allows, and where no packet may go in any case. */
-static int post_policy(struct machine *machine, struct error *err)
+static int post_policy(struct vmm *vmm, struct machine *machine, struct error *err)
 {
     struct nat_policy policy = machine->spec->policy;
-    policy.allow_count = 1;
-    policy.allow[0] = machine->spec->tunnel.consumer;
-    int rc = own_addresses_read(policy.own, NAT_OWN_MAX, &policy.own_count, err);
-    if (rc != 0 && policy.mode == NAT_MODE_SAMPLED)
-        return rc;
+    int rc = machine_complete_policy(machine, &policy, err);
     if (rc != 0)
-        policy.own_count = 0; /* the other modes forward to the consumer alone */
-    return nat_apply(machine->nat, &policy, err);
+        return rc;
+    pthread_mutex_lock(&vmm->lock); /* the next ones come from other threads */
+    rc = nat_apply(machine->nat, &policy, err);
+    pthread_mutex_unlock(&vmm->lock);
+    return rc;
 }
 
 void lifecycle_ready(struct vmm *vmm, struct machine *machine)
@@ -317,7 +315,7 @@ void lifecycle_ready(struct vmm *vmm, struct machine *machine)
         return;
     if (!machine->spec->direct && !machine->policy_posted) {
         struct error err = {0};
-        if (post_policy(machine, &err) != 0) {
+        if (post_policy(vmm, machine, &err) != 0) {
             lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
             return;
         }

@@ -220,6 +220,14 @@ int machine_release_child(struct machine *machine, const struct machine_places *
 int machine_socket_path(const struct machine_places *places, const struct id *id, char ret_path[static VMM_PATH_BYTES],
                         struct error *err);
 
+/**
+ * machine_complete_policy() - Fill in what the machine knows: an empty allowlist, what the VM calls a consumer that has moved,
+ * and the provider's own addresses, to which no packet may go in any case
+ * Return: 0 or negative
+ * Thread: any; the machine's spec is constant
+ */
+int machine_complete_policy(const struct machine *machine, struct nat_policy *policy, struct error *err);
+
 /** machine_kill() - SIGKILL to whatever processes it has. Thread: the supervisor's */
 void machine_kill(const struct machine *machine);
 

@@ -27,6 +27,14 @@ void supervisor_wake(const struct vmm *vmm)
     (void)send(vmm->wake_write_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+struct machine *supervisor_find(const struct vmm *vmm, const struct id *id)
+{
+    for (size_t at = 0; at < vmm->machine_count; at++)
+        if (strcmp(vmm->machines[at]->spec->id.text, id->text) == 0)
+            return vmm->machines[at];
+    return NULL;
+}
+
 /* ---- the preparer ------------------------------------------------------------------------------------------ */
 
 static void find_accel(struct vmm *vmm)

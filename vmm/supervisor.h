@@ -78,6 +78,9 @@ int supervisor_start(struct vmm *vmm, struct error *err);
  *  @leave: machines that outlive the daemon are let go instead. Thread: the vmm's owner */
 void supervisor_stop(struct vmm *vmm, bool leave);
 
+/** supervisor_find() - The machine of this id, or NULL. Thread: any, holding the vmm's lock */
+struct machine *supervisor_find(const struct vmm *vmm, const struct id *id);
+
 /** supervisor_wake() - Have the supervisor look at what was asked for. Thread: any */
 void supervisor_wake(const struct vmm *vmm);
 

@@ -193,20 +193,11 @@ void vmm_leave(struct vmm *vmm)
 /* ---- orders ------------------------------------------------------------------------------------------------ */
 
 /* The vmm's lock is held. */
-static struct machine *find(const struct vmm *vmm, const struct id *id)
-{
-    for (size_t at = 0; at < vmm->machine_count; at++)
-        if (strcmp(vmm->machines[at]->spec->id.text, id->text) == 0)
-            return vmm->machines[at];
-    return NULL;
-}
-
-/* The vmm's lock is held. */
 static int admit(struct vmm *vmm, struct machine *machine, struct error *err)
 {
     if (vmm->closing)
         return error_set(err, -ESHUTDOWN, "the supervisor is closing");
-    if (find(vmm, &machine->spec->id) != NULL)
+    if (supervisor_find(vmm, &machine->spec->id) != NULL)
         return error_set(err, -EEXIST, "machine %s is there already", machine->spec->id.text);
     if (vmm->machine_count == vmm->machines_max)
         return error_set(err, -ENOMEM, "there are %zu machines already", vmm->machines_max);
@@ -266,7 +257,7 @@ int vmm_adopt(struct vmm *vmm, const struct vmm_spec *spec, const struct vmm_ado
 int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end)
 {
     pthread_mutex_lock(&vmm->lock);
-    struct machine *machine = find(vmm, id);
+    struct machine *machine = supervisor_find(vmm, id);
     if (machine != NULL && !machine->stop_asked) {
         machine->stop_asked = true;
         machine->stop_end = end;
@@ -286,7 +277,7 @@ int vmm_stop(struct vmm *vmm, const struct id *id)
 void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid)
 {
     pthread_mutex_lock(&vmm->lock);
-    struct machine *machine = find(vmm, id);
+    struct machine *machine = supervisor_find(vmm, id);
     if (machine != NULL)
         machine->noted_pid = pid;
     pthread_mutex_unlock(&vmm->lock);
@@ -304,7 +295,7 @@ int vmm_socket_path(const struct vmm *vmm, const struct id *id, char ret_path[st
 static bool is_there(struct vmm *vmm, const struct id *id)
 {
     pthread_mutex_lock(&vmm->lock);
-    bool there = find(vmm, id) != NULL;
+    bool there = supervisor_find(vmm, id) != NULL;
     pthread_mutex_unlock(&vmm->lock);
     return there;
 }
@@ -330,7 +321,7 @@ void vmm_sweep(struct vmm *vmm)
 int vmm_read_stats(struct vmm *vmm, const struct id *id, struct nat_stats *ret_stats)
 {
     pthread_mutex_lock(&vmm->lock);
-    const struct machine *machine = find(vmm, id);
+    const struct machine *machine = supervisor_find(vmm, id);
     struct nat_stats stats = {0};
     if (machine != NULL && machine->nat != NULL)
         nat_read_stats(machine->nat, &stats);
@@ -346,7 +337,7 @@ int64_t vmm_read_console(struct vmm *vmm, const struct id *id, uint8_t *ret_byte
                          uint64_t *ret_offset)
 {
     pthread_mutex_lock(&vmm->lock);
-    struct machine *machine = find(vmm, id);
+    struct machine *machine = supervisor_find(vmm, id);
     int64_t length = -ENOENT;
     if (machine != NULL)
         length = (int64_t)console_read(&machine->console, ret_bytes, capacity, ret_offset);

@@ -27,6 +27,7 @@ enum vmm_limits {
     VMM_DIGEST_BYTES = 65,     /* SHA-256 in hexadecimal and the NUL */
     VMM_CONSOLE_BYTES = 65536, /* the newest bytes of a machine's console that are kept */
     VMM_DETAIL_BYTES = 320,
+    VMM_POLICY_WAIT_MS = 1000,       /* a NAT takes its policy within microseconds; this is for a busy machine */
     VMM_GUEST_SERIAL_FIRST = 100000, /* a NAT's serials are below 1,000 */
     VMM_GUEST_REPORTS_MAX = 64,      /* distinct ones a machine; then one overflow entry */
 };
@@ -43,7 +44,7 @@ struct vmm_tunnel {
     uint8_t consumer_public_key[VMM_KEY_BYTES];
     bool has_preshared_key;
     uint8_t preshared_key[VMM_KEY_BYTES];
-    struct nat_endpoint consumer; /* also the allowlist's only entry */
+    struct nat_endpoint consumer; /* as the VM was told; it may have moved since */
     uint32_t consumer_tunnel_ip;
     uint32_t vm_tunnel_ip;
 };
@@ -64,7 +65,7 @@ struct vmm_spec {
     uint32_t disk_mib; /* an empty second disk; 0: none */
     bool direct;       /* no NAT: full outbound network in a namespace, @policy is not used */
     bool external;     /* somebody else runs the VM: a NAT with a socket, and nothing of the parts above or below */
-    struct nat_policy policy; /* mode, sampling, limits; vmm fills in allowlist and own addresses */
+    struct nat_policy policy; /* vmm fills in own addresses; an empty allowlist is the tunnel's consumer alone */
     enum vmm_boot_isolation boot_isolation;
     size_t resolver_count; /* online_install: who answers the guest's DNS while it installs; at least one then */
     uint32_t resolvers[VMM_RESOLVERS_MAX];
@@ -263,6 +264,23 @@ int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end);
  * Thread: any
  */
 void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid);
+
+/**
+ * vmm_set_policy() - Replace the policy of a machine that runs, and wait until its NAT enforces it
+ *
+ * The answer is definite: a policy that is not enforced in time is taken back before it can be. The caller lets one call at a
+ * time through for each machine.
+ *
+ * @policy: complete but for the provider's own addresses and known_as, which are filled in: when the allowlist does not hold
+ *          what the VM was told of its consumer, allow[0] is where that has moved
+ * Return:  0 it is enforced; -ENOENT no such machine, or one without a NAT; -EAGAIN its NAT enforces nothing now; -EINVAL it
+ *          may not be enforced; -ETIMEDOUT it was taken back, and what was in force still is; -ECANCELED the machine is ending
+ * Thread:  any; waits VMM_POLICY_WAIT_MS at most
+ */
+int vmm_set_policy(struct vmm *vmm, const struct id *id, const struct nat_policy *policy, struct error *err);
+
+/** vmm_list_flows() - As nat_list_flows(). Return: their number, -ENOENT as vmm_read_stats(). Thread: any */
+int vmm_list_flows(struct vmm *vmm, const struct id *id, struct nat_flow ret_flows[static NAT_FLOWS_MAX]);
 
 /**
  * vmm_socket_path() - Where the NAT of an external machine listens: unix datagrams, one Ethernet frame each

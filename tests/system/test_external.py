@@ -150,14 +150,24 @@ class External(ExternalCase):
             self.assertEqual(422, answer.status)
             self.assertIn(pointer, answer.pointers)
 
-    def test_a_daemon_that_was_killed_leaves_no_socket(self):
+    def test_the_next_daemon_opens_the_socket_again_with_the_newest_policy(self):
         lease_id, lease = self.open()
+        body = {"mode": "filtered", "allowlist": [f"{CONSUMER}:{PORT + 1}"]}
+        path = f"/v1/leases/{lease_id}/policy"
+        self.assertEqual(200, self.client.request("PUT", path, body, {"If-Match": '"1"'}).status)
         self.daemon.send_signal(9)
         self.daemon.wait()
         self.daemon.start()
-        ended = self.client.get(f"/v1/leases/{lease_id}")
-        self.assertEqual("recovery_failed", ended["termination"]["reason"])
-        self.assertFalse(os.path.exists(lease["attachment"]["socket_path"]))
+        lease = self.await_state(lease_id, "running")
+        self.assertEqual([f"{CONSUMER}:{PORT + 1}", f"{CONSUMER}:{PORT}"],
+                         [self.client.get(path)[name] for name in ("consumer_endpoint", "vm_endpoint")])
+        moved = self.lab.world.socket()
+        self.addCleanup(moved.close)
+        moved.bind((CONSUMER, PORT + 1))
+        moved.settimeout(2)
+        self.lab.rules.consumers.add((CONSUMER, PORT + 1))
+        self.attach(lease).send_udp(b"to the name that the VM knows")
+        self.assertEqual(b"to the name that the VM knows", moved.recv(2048))
 
 
 class ManyExternal(ExternalCase):

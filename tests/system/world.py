@@ -155,6 +155,16 @@ class Consumer:
     def _wg(self, *words):
         return self._namespace.run("wg", *words).stdout
 
+    def move(self, address, port, provider):
+        """Live at another address and port from now on: that is whence what goes to @provider comes."""
+        self._namespace.run("ip", "route", "replace", f"{provider}/32", "dev", "world0", "src", address)
+        self._wg("set", self.name, "listen-port", str(port))
+
+    def move_home(self, provider):
+        """Undo move()."""
+        self._namespace.run("ip", "route", "del", f"{provider}/32", "dev", "world0")
+        self._wg("set", self.name, "listen-port", str(self.port))
+
     def admit(self, vm_public_key, vm_ip):
         """Let a VM in."""
         self._wg("set", self.name, "peer", vm_public_key, "allowed-ips", f"{vm_ip}/32")
