@@ -280,7 +280,7 @@ install: all ## install into $(DESTDIR)$(PREFIX): program, manual, completions, 
 	install -m 644 deploy/man/omertad.json.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 deploy/completion/omertad.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/omertad
 	install -m 644 deploy/completion/_omertad $(DESTDIR)$(ZSH_DIR)/
-	install -m 644 README.md openapi.yaml docs/*.md $(DOC_DIR)/
+	install -m 644 README.md openapi.yaml docs/* $(DOC_DIR)/
 	cp -R deploy/examples/. deploy/grafana deploy/kubernetes deploy/nomad deploy/prometheus deploy/slurm $(DOC_DIR)/examples/
 	cp -R deploy/guest/. $(GUEST_DIR)/
 ifeq ($(SYSTEM),Darwin)
