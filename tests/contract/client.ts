@@ -74,7 +74,7 @@ const released = await api.DELETE('/v1/leases/{id}', { params: { path: { id } } 
 if (released.data === undefined) fail('DELETE lease', released.error);
 const ended = await follow(id, (lease) => lease.state === 'terminated');
 const events = await api.GET('/v1/events', { params: { query: { lease_id: id, limit: 200 } } });
-if (events.data === undefined) fail('GET events', events.error);
+if (events.data === undefined || typeof events.data === 'string') fail('GET events', events.error); // a page, no stream
 
 console.log(
   JSON.stringify({

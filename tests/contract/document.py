@@ -81,6 +81,10 @@ class Document(unittest.TestCase):
         for schema in known:
             self.assertIn("additionalProperties", schema, sorted(schema["properties"]))
 
+    def test_members_that_are_required_are_defined(self):
+        for schema in objects(CONTRACT.tree["components"]["schemas"]):
+            self.assertEqual([], sorted(set(schema.get("required", [])) - set(schema["properties"])))
+
     def test_what_may_be_tried_again_says_when(self):
         for method, path, operation in CONTRACT.operations():
             for code in {"429", "503"} & set(operation["responses"]):
