@@ -20,7 +20,8 @@ class TypedClient(DaemonCase):
     def test_a_lease_from_its_request_to_its_end(self):
         consumer = self.lab.consumer(0)
         request = self.daemon.folder / "request.json"
-        request.write_text(json.dumps(self.lab.request(consumer, labels={"by": "typescript"}, heartbeat_timeout_s=600)), encoding="ascii")
+        body = self.lab.request(consumer, labels={"by": "typescript"}, heartbeat_timeout_s=600)
+        request.write_text(json.dumps(body), encoding="ascii")
         client = self.lab.prov.start("node", CLIENT, f"http://127.0.0.1:{self.daemon.port}",
                                      self.daemon.data / "token", request, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE)

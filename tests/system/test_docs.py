@@ -14,10 +14,12 @@ import time
 import guest
 from case import DaemonCase
 from daemon import ROOT
+from lab import STRANGER
 
 PAGE = ROOT / "docs" / "api.md"
 PART = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- test: (\w+) -->$", re.MULTILINE | re.DOTALL)
 LIMIT_S = 120
+MOVED = (STRANGER, 51900)  # where the page's consumer goes
 
 
 def parts():
@@ -74,9 +76,9 @@ class Docs(DaemonCase):
         (folder / "key.pub").write_bytes(self.lab.ssh_key.with_suffix(".pub").read_bytes())
         self.lab.user.give(folder)
         consumer = self.lab.consumer(0)
-        environment = {**self.daemon.environment, "XDG_RUNTIME_DIR": str(folder / "run"), "SSH_KEY": str(folder / "key.pub"),
-                       "CONSUMER_KEY": consumer.public_key, "CONSUMER_ENDPOINT": consumer.endpoint,
-                       "OMERTAD_TCP": f"http://127.0.0.1:{self.daemon.port}",
+        environment = {**self.daemon.environment, "XDG_RUNTIME_DIR": str(folder / "run"),
+                       "SSH_KEY": str(folder / "key.pub"), "CONSUMER_KEY": consumer.public_key, "CONSUMER_ENDPOINT": consumer.endpoint,
+                       "CONSUMER_MOVED": ":".join(map(str, MOVED)), "OMERTAD_TCP": f"http://127.0.0.1:{self.daemon.port}",
                        "OMERTAD": str(self.daemon.program), "OMERTAD_DATA": str(self.daemon.data),
                        "OMERTAD_TOKEN_FILE": str(self.daemon.data / "token")}
         command = self.lab.prov.command(*self.lab.user.command("bash"))
@@ -86,6 +88,8 @@ class Docs(DaemonCase):
 
     def test_the_page_does_what_it_says(self):
         shell, printed, ran = self.start_shell(), "", 0
+        self.lab.rules.consumers.add(MOVED)
+        self.addCleanup(self.lab.rules.consumers.discard, MOVED)
         for kind, text in parts():
             if kind == "sh":
                 printed, ran = shell.run(text), ran + 1
@@ -107,6 +111,7 @@ class Docs(DaemonCase):
         """The tenant takes the guest's firewall down and tries to reach somebody else."""
         shell = guest.Shell(self.lab.world, self.vm["tunnel_ip"], self.lab.ssh_key, self.lab.ssh_log)
         self.addCleanup(shell.close)
-        attack = next(one for one in self.lab.attacks(self.lab.consumer(0)) if one.code == guest.FOREIGN and one.ip == "8.8.8.8")
+        attack = next(one for one in self.lab.attacks(self.lab.consumer(0))
+                      if one.code == guest.FOREIGN and one.ip == "8.8.8.8")
         guest.drop_firewall(shell, guest.detour_targets([attack]))
         self.assertEqual([], guest.run_attacks(shell, [attack]))

@@ -51,7 +51,8 @@ class Metrics(DaemonCase):
     def check_format(self):
         """promtool has nothing to say about the last scrape."""
         self.assertTrue(promtool(), "make fetches promtool: make build/tools/promtool")
-        done = subprocess.run([promtool(), "check", "metrics"], input=self.text, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([promtool(), "check", "metrics"], input=self.text, capture_output=True, text=True,
+                              timeout=60)
         self.assertEqual((0, ""), (done.returncode, done.stdout + done.stderr))
 
     def test_a_fresh_daemon(self):
