@@ -188,6 +188,7 @@ class Daemon:
         self.data, self.runtime, self.images = folder / "data", folder / "runtime", folder / "images"
         self.socket = self.runtime / "omertad.sock"
         self.extra_environment = {}
+        self.root = None  # another root folder that the program runs in
         self._process = None
         self._log = None
         folder.mkdir(mode=0o700)
@@ -232,9 +233,13 @@ class Daemon:
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "XDG_RUNTIME_DIR": str(self.runtime), **keep,
                 **self.extra_environment}
 
+    def _as_user(self, *argv):
+        words = self._user.command(*argv)
+        return ["chroot", str(self.root), *words] if self.root else words
+
     def command(self, *arguments):
         """The argv of the daemon's program as the ordinary user."""
-        return self._user.command(self.program, *arguments)
+        return self._as_user(self.program, *arguments)
 
     def run(self, *arguments, timeout=20):
         """Run the program to its end, as the ordinary user. Return: subprocess.CompletedProcess"""
@@ -245,7 +250,7 @@ class Daemon:
         """Start `serve` with options @extra, by a program that becomes it when @through names one. Return: self"""
         self._log = open(self.log_file, "ab")
         self._process = self._namespace.start(
-            *self._user.command(*through, self.program, "serve", "--config", self.config_file, *extra), cwd=self.folder,
+            *self._as_user(*through, self.program, "serve", "--config", self.config_file, *extra), cwd=self.folder,
             env=self.environment, stdout=self._log, stderr=self._log)
         if wait:
             wait_for(self.is_ready, LIMIT_START, "the daemon is ready")

@@ -73,9 +73,7 @@ class Package(LabCase):
 
         daemon = self.lab.daemon("package")
         self._mount("--bind", daemon.folder, self.root / daemon.folder.relative_to("/"))
-        daemon.program.unlink()  # the package's own is run
-        daemon.command = lambda *words: ["chroot", str(self.root),
-                                         *self.lab.user.command("/usr/bin/omertad", *words)]
+        daemon.root, daemon.program = self.root, "/usr/bin/omertad"
         daemon.start()
         self.addCleanup(daemon.stop)
         self.assertEqual(str(self.root / "usr/bin/omertad"), os.readlink(f"/proc/{daemon.pid}/exe"))
