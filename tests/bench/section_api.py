@@ -153,6 +153,12 @@ def load(options, *words):
     return json.loads(done.stdout)
 
 
+def processor_s(pid):
+    """Processor time of a process so far: user and system, fields 14 and 15 of its stat."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def free_port():
     """A TCP port that nobody has."""
     with socket.socket() as handle:
@@ -213,8 +219,12 @@ def measure_gets(options, daemon, leases):
     samples = {"omertad": [], "bare": []}
     try:
         for _ in range(options.rounds):
-            samples["bare"].append(load(options, "get", port, "", targets, RATE, SECONDS))
-            samples["omertad"].append(load(options, "get", daemon.port, daemon.token, targets, RATE, SECONDS))
+            for name, pid, *where in (("bare", bare.pid, port, ""),
+                                      ("omertad", daemon.process.pid, daemon.port, daemon.token)):
+                before = processor_s(pid)
+                sample = load(options, "get", *where, targets, RATE, SECONDS)
+                sample["processor_us"] = (processor_s(pid) - before) * 1e6 / sample["requests"]
+                samples[name].append(sample)
     finally:
         bare.kill()
         bare.wait()
@@ -256,8 +266,9 @@ def table(result):
     """The lines to print."""
     gets, posts = result["gets"], result["posts"]
     rate, bare = median(posts["posts"], "per_s"), median(posts["rows"], "per_s")
-    lines = [f"GET of one lease, {LEASES} stored, {RATE}/s aimed at      p50 us   p99 us"]
+    lines = [f"GET of one lease, {LEASES} stored, {RATE}/s aimed at      p50 us   p99 us   processor us"]
     lines += [f"  {name:52}{median(gets[name], 'latency', 'p50_us'):9.0f}{median(gets[name], 'latency', 'p99_us'):9.0f}"
+              f"{median(gets[name], 'processor_us'):15.0f}"
               for name in ("bare", "omertad")]
     lines += [f"durable POST, external, {CLIENTS} clients                   {rate:9.0f}/s   p99 "
               f"{median(posts['posts'], 'latency', 'p99_us') / 1000:.1f} ms",
