@@ -119,6 +119,8 @@ static bool is_late_icmp(int rc)
 
 /* ---- out ---------------------------------------------------------------------------------------------------------- */
 
+_Static_assert(UPLINK_RUN_MAX <= 64, "what is refused is told as one bit a payload");
+
 /** struct outgoing - A run cut into messages; counts[i] payloads in the i-th. */
 struct outgoing {
     size_t messages;
@@ -222,8 +224,7 @@ struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct upl
             continue;
         /* Whatever the system has against this message: the next one is tried all the same. */
         for (size_t i = 0; i < outgoing.counts[0]; i++)
-            sent.refused_bytes += run->payloads[at + i].iov_len;
-        sent.refused += outgoing.counts[0];
+            sent.refused |= UINT64_C(1) << (at + i);
         sent.done += outgoing.counts[0];
     }
     return sent;

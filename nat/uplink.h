@@ -49,11 +49,10 @@ struct uplink_run {
     struct iovec payloads[UPLINK_RUN_MAX];
 };
 
-/** struct uplink_sent - What became of a run. @refused: datagrams that the system will not take, ever. */
+/** struct uplink_sent - What became of a run. */
 struct uplink_sent {
-    size_t done; /* payloads from the run's begin that need no further thought: sent or refused */
-    size_t refused;
-    size_t refused_bytes;
+    size_t done;      /* payloads that need no further thought: sent or refused */
+    uint64_t refused; /* those that the system will not take, ever: one bit for each payload of the run */
 };
 
 /**

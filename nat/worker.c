@@ -99,6 +99,30 @@ static void hold_run(struct worker *worker, bool moved, uint64_t now_ms)
     run->held = true;
 }
 
+/* Counts the run's payloads from @from on and before @end as what each was forwarded for, or as refused. */
+static void count_run(struct worker *worker, size_t from, size_t end, uint64_t refused, uint64_t now_ms)
+{
+    enum { CHECKED, UNCHECKED, REFUSED, KINDS };
+    static const enum nat_reason reasons[KINDS] = {NAT_REASON_ALLOWED, NAT_REASON_UNCHECKED, NAT_REASON_UPLINK};
+    const struct worker_run *run = &worker->run;
+    uint64_t frames[KINDS] = {0};
+    uint64_t bytes[KINDS] = {0};
+    for (size_t i = from; i < end; i++) {
+        size_t kind = (refused >> i & 1) != 0 ? REFUSED : (size_t)(run->unchecked >> i & 1);
+        frames[kind]++;
+        bytes[kind] += run->payloads.payloads[i].iov_len + WIRE_PAYLOAD;
+    }
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        if (frames[kind] > 0)
+            count_frames(worker, reasons[kind], frames[kind], bytes[kind]);
+    }
+    const uint64_t sent = frames[CHECKED] + frames[UNCHECKED];
+    struct flow_counters *flow = &worker->counters->flows[run->slot];
+    counter_add(&flow->sent_packets, sent);
+    counter_add(&flow->sent_bytes, bytes[CHECKED] + bytes[UNCHECKED] - sent * WIRE_PAYLOAD);
+    counter_set(&flow->used_ms, now_ms);
+}
+
 /* Return: whether the run is done with; else it is held. */
 static bool flush_run(struct worker *worker, uint64_t now_ms)
 {
@@ -106,17 +130,7 @@ static bool flush_run(struct worker *worker, uint64_t now_ms)
     if (run->payloads.count == 0)
         return true;
     struct uplink_sent sent = uplink_send(&worker->uplink, run->slot, &run->payloads, run->from);
-    uint64_t bytes = sent.done * WIRE_PAYLOAD;
-    for (size_t i = 0; i < sent.done; i++)
-        bytes += run->payloads.payloads[run->from + i].iov_len;
-    uint64_t refused_bytes = sent.refused_bytes + sent.refused * WIRE_PAYLOAD;
-    count_frames(worker, run->reason, sent.done - sent.refused, bytes - refused_bytes);
-    struct flow_counters *flow = &worker->counters->flows[run->slot];
-    counter_add(&flow->sent_packets, sent.done - sent.refused);
-    counter_add(&flow->sent_bytes, bytes - refused_bytes - (sent.done - sent.refused) * WIRE_PAYLOAD);
-    counter_set(&flow->used_ms, now_ms);
-    if (sent.refused > 0)
-        count_frames(worker, NAT_REASON_UPLINK, sent.refused, refused_bytes);
+    count_run(worker, run->from, run->from + sent.done, sent.refused, now_ms);
     run->from += sent.done;
     if (run->from < run->payloads.count) {
         hold_run(worker, sent.done > 0, now_ms);
@@ -197,7 +211,7 @@ static bool forward(struct worker *worker, enum nat_reason reason, const struct 
 {
     struct worker_run *run = &worker->run;
     int slot = flow_find(&worker->flows, packet->source.port, packet->destination);
-    if (run->payloads.count > 0 && (slot != run->slot || reason != run->reason) && !flush_run(worker, now_ms))
+    if (run->payloads.count > 0 && slot != run->slot && !flush_run(worker, now_ms))
         return false; /* also before a slot is given to another flow */
     enum nat_reason held = hold_back(worker, packet, now_ms);
     if (held != NAT_REASON_ALLOWED) {
@@ -213,8 +227,10 @@ static bool forward(struct worker *worker, enum nat_reason reason, const struct 
     if (run->payloads.count == 0) {
         flow_touch(&worker->flows, slot, now_ms);
         run->slot = slot;
-        run->reason = reason;
+        run->unchecked = 0;
     }
+    if (reason == NAT_REASON_UNCHECKED)
+        run->unchecked |= UINT64_C(1) << run->payloads.count;
     run->payloads.payloads[run->payloads.count++] =
         (struct iovec){.iov_base = (uint8_t *)(uintptr_t)packet->payload, .iov_len = packet->payload_bytes};
     if (worker->flows.slots[slot].listens)

@@ -49,7 +49,7 @@ enum worker_limits {
 /** struct worker_run - Payloads of one flow that go out together; they lie in the batch of frames. */
 struct worker_run {
     int slot;
-    enum nat_reason reason; /* why they are forwarded */
+    uint64_t unchecked; /* those that were not drawn in sampled mode, one bit each; the others were judged */
     struct uplink_run payloads;
     size_t from;  /* those before it have gone */
     bool held;    /* the link was busy: the rest waits since @held_ms */

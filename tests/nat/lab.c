@@ -21,7 +21,7 @@
 
 static void limit_receive(int fd)
 {
-    struct timeval limit = {.tv_sec = 2};
+    struct timeval limit = {.tv_sec = 10};
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
 }
 
@@ -146,7 +146,7 @@ bool lab_silent(int fd)
 void lab_await(const struct lab *lab, enum nat_reason reason, uint64_t count)
 {
     struct nat_stats stats = {0};
-    uint64_t limit = clock_monotonic_ms() + 2000;
+    uint64_t limit = clock_monotonic_ms() + 10000;
     while (clock_monotonic_ms() < limit && stats.frames[reason] < count) {
         nat_read_stats(lab->nat, &stats);
         poll(NULL, 0, 1);
@@ -157,7 +157,7 @@ void lab_await(const struct lab *lab, enum nat_reason reason, uint64_t count)
 void lab_await_inbound(const struct lab *lab, enum nat_inbound what, uint64_t count)
 {
     struct nat_stats stats = {0};
-    uint64_t limit = clock_monotonic_ms() + 2000;
+    uint64_t limit = clock_monotonic_ms() + 10000;
     while (clock_monotonic_ms() < limit && stats.inbound_packets[what] < count) {
         nat_read_stats(lab->nat, &stats);
         poll(NULL, 0, 1);

@@ -40,7 +40,7 @@ int link_udp_socket(struct nat_endpoint endpoint)
 {
     int fd SCOPED_FD = socket(AF_INET, SOCK_DGRAM, 0);
     struct sockaddr_in address = address_of(endpoint);
-    struct timeval limit = {.tv_sec = 2};
+    struct timeval limit = {.tv_sec = 10};
     REQUIRE(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
     REQUIRE(bind(fd, (const struct sockaddr *)&address, sizeof address) == 0);
     return fd_take(&fd);

@@ -10,7 +10,7 @@
 /** link_enter() - Move this process into its own network. Call first in main(). Return: 0 or negative errno. */
 int link_enter(void);
 
-/** link_udp_socket() - A UDP socket bound to this endpoint, receiving within a second or failing. */
+/** link_udp_socket() - A UDP socket bound to this endpoint, receiving within ten seconds or failing. */
 int link_udp_socket(struct nat_endpoint endpoint);
 
 #endif

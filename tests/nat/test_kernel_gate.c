@@ -104,7 +104,7 @@ static void a_stream_has_none(void **state)
 
 static void await_filter(const struct lab *lab, enum nat_kernel_filter filter)
 {
-    const uint64_t limit_ms = clock_monotonic_ms() + 5000;
+    const uint64_t limit_ms = clock_monotonic_ms() + 10000;
     while (stats_of(lab).kernel_filter != filter && clock_monotonic_ms() < limit_ms)
         poll(NULL, 0, 1);
     assert_int_equal(stats_of(lab).kernel_filter, filter);
