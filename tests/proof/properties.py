@@ -28,9 +28,11 @@ class Fault(NamedTuple):
 
 
 PROPERTIES = (
-    Property("parse", "packet_parse reads nothing outside the frame, and what it yields lies inside", ("nat/packet.c",),
+    Property("parse", "packet_parse reads nothing outside the frame, and what it yields lies inside",
+             ("nat/packet.c", "nat/checksum.c"),
              ("load16", "load32", "load_mac", "udp_checksum_good", "udp_is_whole", "ip_header_is_sound", "ipv4_kind",
-              "arp_kind", "frame_kind", "copy_arp", "copy_ipv4", "copy_values", "packet_parse")),
+              "arp_kind", "frame_kind", "copy_arp", "copy_ipv4", "copy_values", "packet_parse",
+              "fold", "sum_wide", "sum_bulk", "checksum_add", "checksum_add_words", "checksum_udp_pseudo")),
     Property("filtered", "FORWARD if and only if whole UDP from the leased addresses to the allowlist",
              ("nat/verdict.c", "nat/allowlist.c", "nat/wireguard.c", "nat/sampler.c", "nat/names.c"),
              ("verdict_decide", "weigh", "judge", "explain", "explain_ipv4", "judge_arp", "is_own_udp", "is_dhcp",
@@ -80,6 +82,8 @@ FAULTS = (
     Fault("ARP read one byte too far", "parse", "nat/packet.c",
           "if (length - WIRE_ARP < sizeof(struct wire_arp))", "if (length - WIRE_ARP < sizeof(struct wire_arp) - 1)",
           ("arp_kind",)),
+    Fault("checksum reads one byte too far", "parse", "nat/checksum.c",
+          "(at + 1 < length ? bytes[at + 1] : 0u)", "bytes[at + 1]", ("checksum_add",)),
     Fault("byte order of 16 bits turned round", "parse", "nat/packet.c",
           "(uint16_t)(at[0] * 256u + at[1])", "(uint16_t)(at[1] * 256u + at[0])", ("load16",)),
     Fault("conntrack keeps what an older policy allowed", "conntrack", "nat/conntrack.c",

@@ -24,7 +24,8 @@ from properties import FAULTS, PROPERTIES
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("base", "nat", "store", "tests/proof")
 GOAL_LIMIT_S = 30  # a goal that holds takes 3 s at most on an idle machine
-FAULT_LIMIT_S = 5  # one that does not hold is tried so long
+FAULT_LIMIT_S = 10  # one that does not hold is tried so long
+ASSUMED = "assumed_sum"  # the one clause that is not proven of its own function: see README.md
 TOOLS = ("frama-c", "why3", "z3", "cvc4")
 
 
@@ -40,7 +41,8 @@ class Result:
         if counts is None:
             raise Broken(f"Frama-C has counted no goals:\n{log[-2000:]}")
         self.proven, self.goals = int(counts.group(1)), int(counts.group(2))
-        self.open = re.findall(r"\[(?:Failed|Timeout|Unknown|Stepout)\] Goal (?:typed_)?(\w+)", log)
+        closed = r"Qed|Z3 [\d.]+|CVC4 [\d.]+"
+        self.open = re.findall(rf"\[(?!(?:{closed})\])[^\]]+\] Goal (?:typed_)?(\w+)", log)
         self._log = log
 
     def mentions(self, function):
@@ -53,9 +55,11 @@ def prove(folder, config, sources, functions, limit_s):
     command = ["frama-c", "-c11", "-machdep", "gcc_x86_64",
                "-cpp-extra-args=-I. -include tests/proof/prelude.h",
                "-wp", "-wp-rte", "-warn-unsigned-overflow", "-wp-prover", "z3,cvc4", "-wp-timeout", str(limit_s),
-               "-wp-par", "1", "-wp-cache", "none", "-wp-fct", ",".join(functions), *sources]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "WHY3CONFIG": str(config)}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+               "-wp-par", "1", "-wp-cache", "none", f"-wp-prop=-{ASSUMED}", "-wp-fct", ",".join(functions), *sources]
+    # Frama-C takes PWD for the folder it is in, whatever folder it is in.
+    environment = {**os.environ, "WHY3CONFIG": str(config), "PWD": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise Broken(f"{' '.join(command)}\n{done.stdout[-4000:]}")
     result = Result(done.stdout)
@@ -103,6 +107,10 @@ def refute_all(config, pool, words):
 
     def attempt(fault):
         started = time.monotonic()
+        # Without the fault the same goals are proven in the same time: so it is the fault that is refuted.
+        control = prove(ROOT, config, sources[fault.breaks], fault.functions, FAULT_LIMIT_S)
+        if control.proven != control.goals:
+            raise Broken(f"{fault.name}: not proven without the fault either, within {FAULT_LIMIT_S} s: {control.open}")
         with tempfile.TemporaryDirectory(prefix="omertad-proof-") as name:
             break_in(pathlib.Path(name), fault)
             result = prove(name, config, sources[fault.breaks], fault.functions, FAULT_LIMIT_S)
@@ -110,9 +118,10 @@ def refute_all(config, pool, words):
 
     refuted = 0
     for fault, result, seconds in pool.map(attempt, chosen):
-        refuted += bool(result.open)
-        print(f"  {'ok  ' if result.open else 'FAIL'} {fault.name:48} {seconds:5.0f} s  "
-              f"{'refuted at ' + result.open[0] if result.open else 'STILL PROVEN'}", flush=True)
+        missed = result.proven == result.goals
+        refuted += not missed
+        print(f"  {'FAIL' if missed else 'ok  '} {fault.name:48} {seconds:5.0f} s  "
+              f"{'STILL PROVEN' if missed else 'refuted at ' + ', '.join(result.open[:1])}", flush=True)
     print(f"prove-mutants: {refuted} of {len(chosen)} refuted")
     return bool(chosen) and refuted == len(chosen)
 
