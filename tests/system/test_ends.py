@@ -5,7 +5,7 @@ import signal
 import time
 
 import guest
-from case import DaemonCase
+from case import DaemonCase, wait_for
 
 
 class Ends(DaemonCase):
