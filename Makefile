@@ -23,15 +23,16 @@ PKG_LIBS = $(shell pkg-config --libs $(PACKAGES))
 
 WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
             -Wformat=2 -Wswitch-enum $(if $(WERROR),-Werror)
-HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2) \
+HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE)$(COVERAGE),,-D_FORTIFY_SOURCE=2) \
              $(if $(findstring x86_64,$(shell uname -m)),-fstack-clash-protection -fcf-protection)
-OPTIMIZE := -O2 -g
+OPTIMIZE := $(if $(COVERAGE),-O0,-O2) -g
+COVERED := -fprofile-instr-generate -fcoverage-mapping
 CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1) \
             $(if $(CONFINED),-DOMERTAD_CONFINED=1)
 CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pthread \
           $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all) \
-          $(if $(COVERAGE),--coverage)
-LDFLAGS += -pie -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),--coverage) \
+          $(if $(COVERAGE),$(COVERED))
+LDFLAGS += -pie -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),$(COVERED)) \
            $(if $(findstring Linux,$(shell uname -s)),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
 
 # A frame passes a dozen small functions of as many files in nat/: where the compiler is GCC they are compiled as one for what
@@ -230,6 +231,11 @@ bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds 
 mutants: ## seeded faults in nat/, each of which the unit tests have to catch
 	$(Q)$(PYTHON) tests/mutants/run.py
 
+cover: ## branches of the pure core and lines of the rest that the unit tests reach
+	$(Q)sh deploy/install-deps.sh build test cover
+	$(Q)$(MAKE) --no-print-directory unit-binaries CC=clang-14 COVERAGE=1
+	$(Q)$(PYTHON) tests/cover.py --build build/host-coverage
+
 FUZZ_SECONDS ?= 60
 FUZZ_SANITIZE := fuzzer-no-link,address,undefined
 
@@ -305,4 +311,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help

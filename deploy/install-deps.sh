@@ -1,6 +1,6 @@
 #!/bin/sh
-# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, contract, proof, fuzz, lint, deb
-# (default: all but debian, proof, fuzz and deb).
+# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, contract, proof, fuzz, cover, lint, deb
+# (default: all but debian, proof, fuzz, cover and deb).
 #
 # Says what it does; does nothing when all is there. Debian and Ubuntu: apt (with sudo unless root). macOS: prints the
 # Homebrew line, because Homebrew refuses to run for somebody else.
@@ -17,10 +17,11 @@ packages_of() {
         contract) command -v npm >/dev/null || echo "nodejs npm" ;;
         deb) echo "dpkg-dev lintian" ;;
         proof) echo "frama-c-base why3 z3 cvc4 python3 gcc" ;;
+        cover) echo "clang-14 llvm-14 libclang-rt-14-dev python3" ;;
         fuzz) echo "clang-14 libclang-rt-14-dev python3" ;;
         lint) echo "clang-format clang-tidy shellcheck" ;;
         *)
-            echo "install-deps.sh: $1: no such group (build run image debian test contract proof fuzz lint deb)" >&2
+            echo "install-deps.sh: $1: no such group (build run image debian test contract proof fuzz cover lint deb)" >&2
             exit 2
             ;;
     esac

@@ -44,6 +44,38 @@ static void above_the_mtu_nothing_is_composed(void **state)
     assert_int_equal(compose_udp(frame.bytes, frame.bytes + 42, 548, &small, test_consumer, test_guest), 42 + 548);
 }
 
+static void a_link_too_small_for_headers_gets_nothing(void **state)
+{
+    (void)state;
+    struct frame frame = {0};
+    struct nat_link tiny = test_link;
+    tiny.mtu = 27;
+    assert_int_equal(compose_udp(frame.bytes, frame.bytes + 42, 0, &tiny, test_consumer, test_guest), 0);
+    tiny.mtu = 28;
+    assert_int_equal(compose_udp(frame.bytes, frame.bytes + 42, 0, &tiny, test_consumer, test_guest), 42);
+}
+
+static size_t compose_from(const struct flow *flow)
+{
+    struct frame frame = {0};
+    return compose_inbound(frame.bytes, frame.bytes + 42, 8, &test_policy, &test_link, flow);
+}
+
+static void nothing_comes_in_but_from_an_allowed_consumer_that_is_listened_to(void **state)
+{
+    (void)state;
+    const struct flow good = {.state = FLOW_OPEN, .guest_port = 40000, .consumer = test_consumer, .listens = true};
+    assert_int_equal(compose_from(&good), 50);
+    struct flow deaf = good;
+    deaf.listens = false;
+    assert_int_equal(compose_from(&deaf), 0);
+    struct flow stranger = good;
+    stranger.consumer.port++;
+    assert_int_equal(compose_from(&stranger), 0);
+    stranger.consumer = (struct nat_endpoint){test_consumer.ip + 1, test_consumer.port};
+    assert_int_equal(compose_from(&stranger), 0);
+}
+
 static void a_checksum_of_zero_is_sent_as_all_ones(void **state)
 {
     (void)state;
@@ -65,6 +97,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_size_up_to_the_mtu_is_read_back_the_same),
         cmocka_unit_test(above_the_mtu_nothing_is_composed),
+        cmocka_unit_test(a_link_too_small_for_headers_gets_nothing),
+        cmocka_unit_test(nothing_comes_in_but_from_an_allowed_consumer_that_is_listened_to),
         cmocka_unit_test(a_checksum_of_zero_is_sent_as_all_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,6 +76,30 @@ static void port_zero_is_never_known(void **state)
     assert_false(conntrack_hit(&table, 1, nothing, 0));
 }
 
+static void a_destination_that_is_added_again_keeps_one_place(void **state)
+{
+    (void)state;
+    struct conntrack table = {0};
+    size_t places = 0;
+    conntrack_add(&table, 1, test_consumer, 0);
+    conntrack_add(&table, 1, test_consumer, 5);
+    for (size_t i = 0; i < CONNTRACK_ENTRIES; i++)
+        places += table.entries[i].destination.port != 0;
+    assert_int_equal(places, 1);
+    assert_true(conntrack_hit(&table, 1, test_consumer, 4 + CONNTRACK_IDLE_MS));
+}
+
+static void neighbours_in_a_set_are_told_apart_by_address(void **state)
+{
+    (void)state;
+    struct conntrack table = {0};
+    conntrack_add(&table, 1, test_consumer, 0);
+    for (uint32_t more = 1; more < 1000; more++) {
+        struct nat_endpoint other = {test_consumer.ip + more, test_consumer.port};
+        assert_false(conntrack_hit(&table, 1, other, 1));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -85,6 +109,8 @@ int main(void)
         cmocka_unit_test(a_destination_expires_when_it_is_not_used),
         cmocka_unit_test(a_full_table_forgets_the_idlest_and_never_invents),
         cmocka_unit_test(port_zero_is_never_known),
+        cmocka_unit_test(a_destination_that_is_added_again_keeps_one_place),
+        cmocka_unit_test(neighbours_in_a_set_are_told_apart_by_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
