@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "api/client.h"
 #include "api/command.h"
+#include "api/confine.h"
 #include "api/handover.h"
 #include "api/http.h"
 #include "api/journal.h"
@@ -62,8 +63,9 @@ struct daemon {
     struct listen_address tcp;
 };
 
-static int open_store(struct daemon *daemon, struct error *err)
+static int open_store(void *context, struct error *err)
 {
+    struct daemon *daemon = context;
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/omertad.db", daemon->config->paths.data);
     int result = store_open(path, &daemon->store, err);
@@ -109,6 +111,19 @@ static int open_helpers(struct daemon *daemon, struct error *err)
     return result;
 }
 
+/** struct http_launch - http_start() as confine_service() calls it. Owner: open_http() */
+struct http_launch {
+    const struct http_config *config;
+    struct http **ret_http;
+};
+
+static int start_http(void *context, struct error *err)
+{
+    const struct http_launch *launch = context;
+    return http_start(launch->config, launch->ret_http, err);
+}
+
+/* The sockets are made here: the threads that serve them can make none. */
 static int open_http(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
@@ -139,7 +154,8 @@ static int open_http(struct daemon *daemon, struct error *err)
                                      .unix_fd = unix_fd,
                                      .tcp_fd = tcp_fd,
                                      .tcp = daemon->tcp};
-    int result = http_start(&http, &daemon->http, err);
+    struct http_launch launch = {.config = &http, .ret_http = &daemon->http};
+    int result = confine_service(start_http, &launch, err);
     if (result == 0) {
         fd_take(&unix_fd);
         fd_take(&tcp_fd);
@@ -150,9 +166,9 @@ static int open_http(struct daemon *daemon, struct error *err)
 static int open_all(struct daemon *daemon, struct error *err)
 {
     int result;
-    if ((result = config_prepare_dirs(daemon->config, err)) < 0 ||
+    if ((result = confine_process(err)) < 0 || (result = config_prepare_dirs(daemon->config, err)) < 0 ||
         (result = tokens_open(daemon->config->paths.data, &daemon->tokens, err)) < 0 ||
-        (result = open_store(daemon, err)) < 0 ||
+        (result = confine_service(open_store, daemon, err)) < 0 ||
         (result = idempotency_open(daemon->config->paths.data, &daemon->idempotency, err)) < 0 ||
         (result = open_machines(daemon, err)) < 0 || (result = lease_recover(&daemon->service, err)) < 0 ||
         (result = open_helpers(daemon, err)) < 0 || (result = open_http(daemon, err)) < 0)

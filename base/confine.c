@@ -30,7 +30,7 @@ static void release(scmp_filter_ctx *filter)
         seccomp_release(*filter);
 }
 
-static int add_rule(scmp_filter_ctx filter, const struct confine_rule *rule)
+static int add_rule(scmp_filter_ctx filter, const struct confine_rule *rule, uint32_t action)
 {
     struct scmp_arg_cmp compares[CONFINE_ARGUMENTS];
     unsigned count = 0;
@@ -47,7 +47,8 @@ static int add_rule(scmp_filter_ctx filter, const struct confine_rule *rule)
                                                       .datum_a = argument->mask,
                                                       .datum_b = argument->value};
     }
-    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, count, compares);
+    return seccomp_rule_add_array(filter, rule->refused != 0 ? SCMP_ACT_ERRNO((uint32_t)rule->refused) : action, call,
+                                  count, compares);
 }
 
 /* libseccomp 2.5 writes a program into a file only. */
@@ -66,25 +67,46 @@ static int export_program(scmp_filter_ctx filter, struct confine_program *ret_pr
     return 0;
 }
 
-int confine_allow(const struct confine_rule *rules, size_t count, unsigned ways, enum confine_otherwise otherwise,
-                  struct confine_program *ret_program, struct error *err)
+/** struct plan - What becomes of calls. */
+struct plan {
+    uint32_t listed;
+    uint32_t others;
+    uint32_t foreign; /* of another processor's numbering: 32 bit programs */
+};
+
+static int build(const struct confine_rule *rules, size_t count, unsigned ways, const struct plan *plan,
+                 struct confine_program *ret_program, struct error *err)
 {
-    const uint32_t action = otherwise == CONFINE_KILL_THREAD ? SCMP_ACT_KILL_THREAD : SCMP_ACT_KILL_PROCESS;
-    scmp_filter_ctx filter __attribute__((cleanup(release))) = seccomp_init(action);
+    scmp_filter_ctx filter __attribute__((cleanup(release))) = seccomp_init(plan->others);
     if (filter == NULL)
         return error_set(err, -ENOMEM, "no memory for a table of system calls");
-    /* Calls of another processor's numbering (32 bit programs) end like those of no rule. */
-    int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, action);
+    int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, plan->foreign);
     for (size_t at = 0; rc == 0 && at < count; at++) {
         if (rules[at].ways != 0 && (rules[at].ways & ways) == 0)
             continue;
-        rc = add_rule(filter, &rules[at]);
+        rc = add_rule(filter, &rules[at], plan->listed);
         if (rc < 0)
             return error_set(err, rc, "system call %s: %s", rules[at].call, strerror(-rc));
     }
     if (rc == 0)
         rc = export_program(filter, ret_program);
     return rc < 0 ? error_set(err, rc, "table of system calls: %s", strerror(-rc)) : 0;
+}
+
+int confine_allow(const struct confine_rule *rules, size_t count, unsigned ways, enum confine_otherwise otherwise,
+                  struct confine_program *ret_program, struct error *err)
+{
+    const uint32_t action = otherwise == CONFINE_KILL_THREAD ? SCMP_ACT_KILL_THREAD : SCMP_ACT_KILL_PROCESS;
+    const struct plan plan = {.listed = SCMP_ACT_ALLOW, .others = action, .foreign = action};
+    return build(rules, count, ways, &plan, ret_program, err);
+}
+
+int confine_forbid(const struct confine_rule *rules, size_t count, struct confine_program *ret_program,
+                   struct error *err)
+{
+    const struct plan plan = {
+        .listed = SCMP_ACT_KILL_PROCESS, .others = SCMP_ACT_ALLOW, .foreign = SCMP_ACT_KILL_PROCESS};
+    return build(rules, count, 0, &plan, ret_program, err);
 }
 
 /* ---- entering -------------------------------------------------------------------------------------------------- */
@@ -148,6 +170,16 @@ int confine_allow(const struct confine_rule *rules, size_t count, unsigned ways,
     (void)count;
     (void)ways;
     (void)otherwise;
+    (void)err;
+    ret_program->bytes = 0;
+    return 0;
+}
+
+int confine_forbid(const struct confine_rule *rules, size_t count, struct confine_program *ret_program,
+                   struct error *err)
+{
+    (void)rules;
+    (void)count;
     (void)err;
     ret_program->bytes = 0;
     return 0;

@@ -33,15 +33,17 @@ struct confine_argument {
  * @reason:    why it is there, for whoever reads the table
  * @ways:      the caller's bits: for which kinds of thread it is there; 0 for all
  * @arguments: all must hold; a call with several rules needs one of them
+ * @refused:   an errno that the call answers with, instead of being made; 0: none
  */
 struct confine_rule {
     const char *call;
     const char *reason;
     unsigned ways;
     struct confine_argument arguments[CONFINE_ARGUMENTS];
+    int refused;
 };
 
-/** enum confine_otherwise - What becomes of a call that no rule matches, or that a rule of a list of forbidden ones does. */
+/** enum confine_otherwise - What becomes of a call that no rule matches. */
 enum confine_otherwise {
     CONFINE_KILL_THREAD,  /* the thread is gone at that instant; nothing of it runs any more */
     CONFINE_KILL_PROCESS, /* all threads are */
@@ -65,6 +67,16 @@ bool confine_is_built(void);
  */
 int confine_allow(const struct confine_rule *rules, size_t count, unsigned ways, enum confine_otherwise otherwise,
                   struct confine_program *ret_program, struct error *err);
+
+/**
+ * confine_forbid() - A program that kills the process that makes a call of a table, and allows all others
+ * It is for a process that starts programs of others, whose calls nobody can list.
+ * @ret_program: as above
+ * Return:       0 or negative
+ * Thread:       any; allocates
+ */
+int confine_forbid(const struct confine_rule *rules, size_t count, struct confine_program *ret_program,
+                   struct error *err);
 
 /**
  * confine_enter() - Run under a program from here on
