@@ -103,7 +103,13 @@ $(BUILD)/frame_storm: tests/system/native/frame_storm.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-frame_storm: $(BUILD)/frame_storm
+# Has threads of the daemon make calls that they must not make (LD_PRELOAD), for the confinement suite.
+$(BUILD)/plant_call.so: tests/system/native/plant_call.c
+	@echo "  CC    $<"
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(WARNINGS) -O2 -fPIC -shared -o $@ $<
+
+frame_storm: $(BUILD)/frame_storm $(BUILD)/plant_call.so
 
 # The data path between a synthetic guest and a consumer, with the baselines that it is compared with.
 BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/native/*.c) tests/nat/frames.c tests/nat/link.c)

@@ -20,11 +20,13 @@
 
 #include "api/client.h"
 #include "api/command.h"
+#include "api/confine.h"
 #include "api/doctor.h"
 #include "api/machines.h"
 #include "api/options.h"
 #include "base/clock.h"
 #include "base/scope.h"
+#include "nat/nat.h"
 #include "vmm/vmm.h"
 
 static const char usage[] =
@@ -128,11 +130,18 @@ static void check_sandbox(struct doctor_report *report, const struct config *con
     /* A QEMU that was built without the filter refuses the option before it tells its version. */
     static const char *const options[] = {"-sandbox", "on", "-version", NULL};
     char version[VERSION_BYTES] = "";
+    size_t service;
+    size_t forbidden;
+    const struct confine_rule *service_rules = confine_service_table(&service);
+    const struct confine_rule *forbidden_rules = confine_forbidden_table(&forbidden);
+    const struct doctor_calls own = {.nat = nat_confined_calls(),
+                                     .service = confine_count(service_rules, service),
+                                     .forbidden = confine_count(forbidden_rules, forbidden)};
     bool seccomp =
         prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0 && program_says(config->hypervisor.qemu, options, version) == 0;
     long landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, 1U /* LANDLOCK_CREATE_RULESET_VERSION */);
-    doctor_judge_sandbox(report, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, seccomp,
-                         landlock > 0 ? (int)landlock : 0);
+    doctor_judge_sandbox(report, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, seccomp, landlock > 0 ? (int)landlock : 0,
+                         &own);
 #else
     (void)config;
     doctor_ok(report, "sandbox", "this system has neither seccomp nor Landlock; the hypervisor confines itself");

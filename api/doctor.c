@@ -195,7 +195,8 @@ void doctor_judge_tun(struct doctor_report *report, enum doctor_level level, int
 
 /* ---- sandbox --------------------------------------------------------------------------------------------------- */
 
-void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool seccomp, int landlock)
+void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool seccomp, int landlock,
+                          const struct doctor_calls *own)
 {
     static const struct doctor_finding no_privs = {
         .level = DOCTOR_FAIL,
@@ -207,6 +208,11 @@ void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool 
         .check = "sandbox",
         .why = "every machine is started with it: a guest that breaks out of QEMU must not start programs",
         .mend = "apt install qemu-system-x86 (a QEMU that is built with seccomp, on a kernel that has it)"};
+    static const struct doctor_finding open_threads = {
+        .level = DOCTOR_WARN,
+        .check = "sandbox",
+        .why = "a flaw in what reads a guest's frames or a client's requests would have more to reach for",
+        .mend = "make, without SANITIZE and PORTABLE, on Linux"};
     if (!no_new_privs) {
         doctor_find(report, &no_privs, "no_new_privs cannot be set");
         return;
@@ -218,5 +224,12 @@ void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool 
     char found[NUMBER_BYTES] = "no Landlock";
     if (landlock > 0)
         snprintf(found, sizeof found, "Landlock version %d", landlock);
-    doctor_ok(report, "sandbox", "no_new_privs is set, QEMU has its seccomp filter; the kernel has %s", found);
+    if (own->nat == 0) {
+        doctor_find(report, &open_threads, "threads of the daemon are not confined in this build");
+        return;
+    }
+    doctor_ok(report, "sandbox",
+              "no_new_privs is set, QEMU has its seccomp filter, NAT threads %zu system calls, service threads %zu, "
+              "and %zu are forbidden to all; the kernel has %s",
+              own->nat, own->service, own->forbidden, found);
 }

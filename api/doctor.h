@@ -77,13 +77,22 @@ void doctor_judge_namespaces(struct doctor_report *report, enum doctor_level lev
 /** doctor_judge_tun() - Whether /dev/net/tun opens; @error is errno of the attempt, 0 when it did. Thread: any */
 void doctor_judge_tun(struct doctor_report *report, enum doctor_level level, int error);
 
+/** struct doctor_calls - How many system calls the daemon's own threads have, how many nobody has; 0: they are not confined. */
+struct doctor_calls {
+    size_t nat;
+    size_t service;
+    size_t forbidden;
+};
+
 /**
  * doctor_judge_sandbox() - What confines this process and the hypervisor
  * @no_new_privs: whether it is set
  * @seccomp:      whether the hypervisor starts with its filter
  * @landlock:     version of Landlock, 0 for none
+ * @own:          of the daemon's own threads
  * Thread:        any
  */
-void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool seccomp, int landlock);
+void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool seccomp, int landlock,
+                          const struct doctor_calls *own);
 
 #endif

@@ -1,6 +1,15 @@
 #include "base/confine.h"
 
 #include <errno.h>
+#include <string.h>
+
+size_t confine_count(const struct confine_rule *rules, size_t count)
+{
+    size_t calls = 0;
+    for (size_t at = 0; at < count; at++)
+        calls += at == 0 || strcmp(rules[at].call, rules[at - 1].call) != 0;
+    return calls;
+}
 
 #ifdef OMERTAD_CONFINED
 
@@ -9,7 +18,6 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>

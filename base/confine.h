@@ -78,6 +78,9 @@ int confine_allow(const struct confine_rule *rules, size_t count, unsigned ways,
 int confine_forbid(const struct confine_rule *rules, size_t count, struct confine_program *ret_program,
                    struct error *err);
 
+/** confine_count() - How many calls a table has; rules for the same call stand together. Thread: any */
+size_t confine_count(const struct confine_rule *rules, size_t count);
+
 /**
  * confine_enter() - Run under a program from here on
  * Return: 0 or negative errno

@@ -112,3 +112,10 @@ int nat_confine_build(const struct nat_config *config, struct confine_program *r
         (config->framing == NAT_FRAMING_STREAM ? WAY_STREAM : 0U) | (config->peer_known ? 0U : WAY_LISTEN);
     return confine_allow(rules, count, ways, CONFINE_KILL_THREAD, ret_program, err);
 }
+
+size_t nat_confined_calls(void)
+{
+    size_t count;
+    const struct confine_rule *rules = nat_confine_table(&count);
+    return confine_count(rules, count);
+}

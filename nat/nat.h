@@ -381,6 +381,9 @@ bool nat_condemned(const struct nat *nat, struct nat_violation *ret_violation);
  */
 void nat_stop(struct nat *nat, struct nat_stats *ret_stats);
 
+/** nat_confined_calls() - How many system calls a NAT thread may make; 0 when this build does not confine it. Thread: any */
+size_t nat_confined_calls(void);
+
 /** nat_reason_name() - "allowed", "arp", ..., "port_not_allowed": the API's words. Thread: any */
 const char *nat_reason_name(enum nat_reason reason);
 

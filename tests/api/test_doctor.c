@@ -145,17 +145,22 @@ static void a_tun_device_is_missing_or_closed(void **state)
 
 static void a_missing_sandbox_fails(void **state)
 {
+    static const struct doctor_calls calls = {.nat = 20, .service = 90, .forbidden = 35};
     (void)state;
     begin();
-    doctor_judge_sandbox(&report, false, true, 3);
+    doctor_judge_sandbox(&report, false, true, 3, &calls);
     expect("fail", "sandbox", "kernel");
     begin();
-    doctor_judge_sandbox(&report, true, false, 3);
+    doctor_judge_sandbox(&report, true, false, 3, &calls);
     expect("fail", "sandbox", "seccomp");
     begin();
-    doctor_judge_sandbox(&report, true, true, 0);
+    doctor_judge_sandbox(&report, true, true, 0, &calls);
     expect("ok", "sandbox", "");
     assert_non_null(strstr(member("finding"), "no Landlock"));
+    assert_non_null(strstr(member("finding"), "NAT threads 20 system calls, service threads 90"));
+    begin();
+    doctor_judge_sandbox(&report, true, true, 3, &(struct doctor_calls){0});
+    expect("warn", "sandbox", "SANITIZE");
 }
 
 static int end(void **state)
