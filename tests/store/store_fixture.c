@@ -141,10 +141,8 @@ struct store_end fixture_end(void)
 struct id fixture_reserve(struct store_fixture *fixture, unsigned n)
 {
     struct error err = {0};
-    struct store_lease lease = fixture_lease(n);
-    struct store_resources capacity = fixture_capacity(1000000);
-    assert_works(store_lease_reserve(fixture->store, &lease, &capacity, &err), err);
-    return lease.id;
+    assert_works(fixture_try_reserve(fixture, n, &err), err);
+    return fixture_lease(n).id;
 }
 
 void fixture_assert_same_lease(const struct store_lease *a, const struct store_lease *b)
@@ -269,4 +267,19 @@ const char *fixture_text(const struct store_fixture *fixture, const char *sql)
 int64_t fixture_number(const struct store_fixture *fixture, const char *sql)
 {
     return strtoll(fixture_text(fixture, sql), NULL, 10);
+}
+
+int fixture_try_reserve(struct store_fixture *fixture, unsigned n, struct error *err)
+{
+    struct store_lease lease = fixture_lease(n);
+    struct store_resources capacity = fixture_capacity(1000000);
+    return store_lease_reserve(fixture->store, &lease, &capacity, err);
+}
+
+void fixture_expect_whole(const struct store_fixture *fixture, int64_t leases)
+{
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM leases"), leases);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM peers"), leases);
+    assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events"), leases);
+    assert_string_equal(fixture_text(fixture, "PRAGMA integrity_check"), "ok");
 }

@@ -41,6 +41,12 @@ struct store_end fixture_end(void);
 /* Reserves fixture_lease(@n) with more than enough capacity. Return: its id. */
 struct id fixture_reserve(struct store_fixture *fixture, unsigned n);
 
+/* The same where it may fail. Return: the store's result */
+int fixture_try_reserve(struct store_fixture *fixture, unsigned n, struct error *err);
+
+/* Fails the test unless there are @leases leases, each with its peer and its event, nothing else, and the file is whole. */
+void fixture_expect_whole(const struct store_fixture *fixture, int64_t leases);
+
 /* Fail the test at the first field that differs (padding is not compared). */
 void fixture_assert_same_lease(const struct store_lease *a, const struct store_lease *b);
 void fixture_assert_same_violation(const struct store_violation *a, const struct store_violation *b);
