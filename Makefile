@@ -229,6 +229,20 @@ check-debian: ## the production guest with real cloud-init, leased from the daem
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_DEBIAN=$(IMAGES)/debian \
 	    OMERTAD_DEBIAN_BARE=$(IMAGES)/debian-bare $(PYTHON) tests/system/run.py -k debian
 
+SECONDS ?= 600
+
+soak: ## leases come and go under traffic and faults, nothing may be lost; SECONDS=600
+	$(Q)sh deploy/install-deps.sh build run image test
+	$(Q)$(MAKE) --no-print-directory all image $(BUILD)/tests/vmm/test_adopt
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro $(PYTHON) tests/system/soak.py --seconds $(SECONDS)
+
+check-long: ## what takes too long for make check: 200 kills, 1,000 external leases, a soak of SECONDS
+	$(Q)sh deploy/install-deps.sh build run image test
+	$(Q)$(MAKE) --no-print-directory all image unit-binaries
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_KILLS=200 OMERTAD_EXTERNAL_LEASES=1000 \
+	    $(PYTHON) tests/system/run.py -k kill9 -k many_leases_are_light
+	$(Q)$(MAKE) --no-print-directory soak
+
 bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds N'
 	$(Q)sh deploy/install-deps.sh build test
 	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench $(BUILD)/api_bench
@@ -317,4 +331,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long soak asan ubsan tsan lint install deb clean help

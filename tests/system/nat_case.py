@@ -60,6 +60,18 @@ class SyntheticGuest:
         self.path.unlink(missing_ok=True)
 
 
+class LeasedGuest(SyntheticGuest):
+    """A guest that keeps to the addresses of its lease."""
+
+    def __init__(self, path, nat_path, mac):
+        path.unlink(missing_ok=True)
+        super().__init__(path, nat_path)
+        self.mac = mac
+
+    def send_udp(self, data, destination=ALLOWED, source=(GUEST, 40000), **fields):
+        self.send(frames.udp_packet(source, destination, data, **fields), source=self.mac)
+
+
 class StreamGuest(SyntheticGuest):
     """The same over a stream: each frame behind its length."""
 

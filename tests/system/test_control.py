@@ -1,20 +1,17 @@
 """The control plane as programs use it: retries, races, time limits, filters. The hypervisor is a fake that boots nothing,
 so that a thousand leases take seconds; everything else is the real daemon over real HTTP."""
 
-import base64
 import concurrent.futures
-import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import threading
 import time
 
+import fake_machine
 from case import DaemonCase, wait_for
 from daemon import process_arguments
-from lab import program
 
 PAIRS = 50
 RACES = 1000
@@ -28,39 +25,17 @@ class FakeMachines(DaemonCase):
 
     @classmethod
     def setUpClass(cls):
-        fake = program().parent / "tests" / "vmm" / "test_supervisor"
         cls.daemon = cls.lab.daemon(cls.__name__.lower(), image=False)
-        cls.fake = cls.daemon.folder / "fake_qemu"
-        shutil.copy(fake, cls.fake)
-        cls._make_image(cls.daemon.images / "fake")
+        cls.fake = fake_machine.install(cls.daemon.folder)
+        fake_machine.make_image(cls.daemon.images / "fake")
         cls.daemon.configure({"hypervisor": {"qemu": str(cls.fake)}, "capacity": cls.room})
         cls.daemon.start()
         cls.client = cls.daemon.client()
 
     @staticmethod
-    def _make_image(folder):
-        folder.mkdir()
-        manifest = {"name": "fake", "description": "boots nothing", "architecture": "x86_64", "boot": "kernel",
-                    "command_line": "fake=obedient go=/nonexistent", "min_memory_mib": 16, "ready_line": "ready"}
-        for part in ("kernel", "initrd"):
-            text = f"not a {part}".encode()
-            (folder / part).write_bytes(text)
-            manifest[part] = {"file": part, "sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
-        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="ascii")
-
-    @staticmethod
     def body(**changes):
         """A request of a consumer that nobody else has; a change of None leaves the member out."""
-        body = {
-            "image": "fake", "resources": {"vcpus": 1, "memory_mib": 16, "disk_mib": 1},
-            "consumer": {"public_key": base64.b64encode(os.urandom(32)).decode(), "endpoint": "198.51.100.2:51900",
-                         "tunnel_ip": "10.77.0.1"},
-            "vm": {"tunnel_ip": "10.77.0.2"},
-            "ssh": {"user": "root", "authorized_keys": [
-                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g"]},
-        }
-        body.update(changes)
-        return {key: value for key, value in body.items() if value is not None}
+        return fake_machine.request("fake", "198.51.100.2:51900", **changes)
 
     def post(self, body, key=None, query=""):
         """POST /v1/leases. Return: the answer"""

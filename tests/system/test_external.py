@@ -7,7 +7,7 @@ import time
 import frames
 from case import DaemonCase, wait_for
 from lab import CONSUMER
-from nat_case import GUEST, PORT, SyntheticGuest
+from nat_case import PORT, LeasedGuest
 
 ENDPOINT = (CONSUMER, PORT)
 MANY = int(os.environ.get("OMERTAD_EXTERNAL_LEASES", "200"))
@@ -83,18 +83,6 @@ class ExternalCase(DaemonCase):
                             frames.mac(lease["network"]["guest_mac"]))
         self.addCleanup(guest.close)
         return guest
-
-
-class LeasedGuest(SyntheticGuest):
-    """A guest that keeps to the addresses of its lease."""
-
-    def __init__(self, path, nat_path, mac):
-        path.unlink(missing_ok=True)
-        super().__init__(path, nat_path)
-        self.mac = mac
-
-    def send_udp(self, data, destination=ENDPOINT, source=(GUEST, 40000), **fields):
-        self.send(frames.udp_packet(source, destination, data, **fields), source=self.mac)
 
 
 class External(ExternalCase):

@@ -4,22 +4,19 @@ The hypervisors are the unit tests' fake ones, so that one round takes a fractio
 daemon dies is in test_restart.py.
 """
 
-import base64
-import hashlib
 import http.client
-import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import threading
 import time
 import uuid
 
+import fake_machine
 from case import LabCase, wait_for
 from daemon import process_arguments
-from lab import CONSUMER, image_folder, program
+from lab import CONSUMER
 
 KILLS = int(os.environ.get("OMERTAD_KILLS", "50"))  # make check-long: 200
 SEED = int(os.environ.get("OMERTAD_KILL_SEED", "9"))
@@ -69,38 +66,20 @@ class KillNine(LabCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = cls.lab.daemon("killnine")
-        cls.hypervisor = cls.daemon.folder / "fake_qemu"
-        shutil.copy(program().parent / "tests/vmm/test_adopt", cls.hypervisor)  # becomes one by its name
-        cls.make_image(cls.daemon.images / "tiny")
+        cls.daemon = cls.lab.daemon("killnine", image=False)
+        cls.hypervisor = fake_machine.install(cls.daemon.folder)
+        fake_machine.make_image(cls.daemon.images / "fake")
         cls.daemon.configure({"capacity": {"leases": 40, "vcpus": 40, "memoryMib": 65536, "diskMib": 4096},
                               "hypervisor": {"qemu": str(cls.hypervisor), "kvmDevice": "/nonexistent"}})
-
-    @staticmethod
-    def make_image(folder):
-        """An image that takes no time to verify; nothing boots it."""
-        folder.mkdir()
-        manifest = json.loads((image_folder() / "manifest.json").read_text(encoding="utf-8"))
-        manifest["name"] = folder.name
-        for part in ("kernel", "initrd"):
-            (folder / part).write_bytes(part.encode())
-            manifest[part] = {"file": part, "bytes": len(part), "sha256": hashlib.sha256(part.encode()).hexdigest()}
-        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
     @classmethod
     def tearDownClass(cls):
         cls.daemon.stop()
 
-    def body(self):
+    @staticmethod
+    def body():
         """A request for a lease with a consumer of its own."""
-        key = base64.b64encode(os.urandom(31) + b"\x40").decode()
-        return {"image": "tiny", "resources": {"vcpus": 1, "memory_mib": 128, "disk_mib": 16},
-                "consumer": {"public_key": key, "endpoint": f"{CONSUMER}:51900", "tunnel_ip": "10.99.0.1"},
-                "vm": {"tunnel_ip": "10.99.0.2"}, "ssh": {"user": "root", "authorized_keys": self.lab_keys()}}
-
-    def lab_keys(self):
-        """The lab's SSH key, as every lease has it."""
-        return [self.lab.ssh_key.with_suffix(".pub").read_text(encoding="ascii").strip()]
+        return fake_machine.request("fake", f"{CONSUMER}:51900")
 
     def processes(self):
         """Lease id of each of this installation's hypervisors, by pid."""
