@@ -10,7 +10,8 @@ struct slot {
     int fd; /* not owned; -1 when free */
     enum roster_class class;
     enum roster_phase phase;
-    bool ending; /* shut down, and not gone yet */
+    unsigned asked; /* how often it was shut; it is not gone yet. 0: it may stay */
+    uint64_t asked_ms;
     uint64_t since_ms;
     uint64_t until_ms;
 };
@@ -64,14 +65,17 @@ static void release(struct roster *roster, int slot)
     struct slot *place = &roster->slots[slot];
     roster->counts[place->class]--;
     place->fd = -1;
-    place->ending = false;
+    place->asked = 0;
 }
 
-/* The lock is held, so the descriptor cannot be closed meanwhile: the library asks roster_remove() first. */
-static void end(struct slot *place)
+/* The lock is held, so the descriptor cannot be closed meanwhile: the library asks roster_remove() first.
+ * @how: SHUT_RD ends a connection that brings nothing more; a request that the library has read already, and has not told
+ * of, is still answered. SHUT_RDWR ends it whatever it is at. */
+static void end(struct slot *place, int how, uint64_t now_ms)
 {
-    shutdown(place->fd, SHUT_RDWR);
-    place->ending = true;
+    shutdown(place->fd, how);
+    place->asked++;
+    place->asked_ms = now_ms;
 }
 
 bool roster_add(struct roster *roster, int fd, enum roster_class class, uint64_t now_ms)
@@ -168,7 +172,7 @@ static short events_of(const struct slot *place)
 
 static bool may_be_asked(const struct slot *place, enum roster_class class, uint64_t now_ms)
 {
-    return place->fd >= 0 && place->class == class && !place->ending && place->phase != ROSTER_WORKING &&
+    return place->fd >= 0 && place->class == class && place->asked == 0 && place->phase != ROSTER_WORKING &&
            (place->phase == ROSTER_RESTING || now_ms - place->since_ms >= ROSTER_PATIENCE_MS);
 }
 
@@ -204,16 +208,41 @@ static struct slot *find_victim(struct roster *roster, enum roster_class class, 
     return victim;
 }
 
+/* Whether we wait for the client and not it for us. */
+static bool is_waited_for(const struct slot *place)
+{
+    struct pollfd polled = {.fd = place->fd, .events = events_of(place)};
+    return poll(&polled, 1, 0) == 0;
+}
+
+/* One that was shut for reading and is still there. The library reads what came before the end and, told by an edge, not
+ * always the end behind it: shutting anew is a new edge. What it answers meanwhile has to be taken. */
+static void press(struct slot *place, uint64_t now_ms)
+{
+    uint64_t last_ms = place->since_ms > place->asked_ms ? place->since_ms : place->asked_ms;
+    if (place->phase == ROSTER_WORKING || now_ms - last_ms < ROSTER_PATIENCE_MS)
+        return;
+    if (place->phase != ROSTER_WRITING)
+        end(place, place->asked < ROSTER_ASKED_MAX ? SHUT_RD : SHUT_RDWR, now_ms);
+    else if (is_waited_for(place))
+        end(place, SHUT_RDWR, now_ms);
+}
+
 bool roster_evict(struct roster *roster, enum roster_class class, uint64_t now_ms)
 {
     pthread_mutex_lock(&roster->lock);
     size_t ending = 0;
-    for (size_t i = 0; i < ROSTER_SLOTS; i++)
-        ending += roster->slots[i].fd >= 0 && roster->slots[i].class == class && roster->slots[i].ending ? 1 : 0;
+    for (size_t i = 0; i < ROSTER_SLOTS; i++) {
+        struct slot *place = &roster->slots[i];
+        if (place->fd < 0 || place->class != class || place->asked == 0)
+            continue;
+        press(place, now_ms);
+        ending++;
+    }
     /* Places come free as the library closes what was ended; until then no more than this are ended for one that waits. */
     struct slot *victim = ending < ROSTER_ENDING_MAX ? find_victim(roster, class, now_ms) : NULL;
     if (victim != NULL)
-        end(victim);
+        end(victim, victim->phase == ROSTER_WRITING ? SHUT_RDWR : SHUT_RD, now_ms);
     pthread_mutex_unlock(&roster->lock);
     return victim != NULL;
 }
@@ -226,7 +255,7 @@ size_t roster_expire(struct roster *roster, uint64_t now_ms)
         struct slot *place = &roster->slots[i];
         count += place->fd >= 0 ? 1 : 0;
         if (place->fd >= 0 && place->until_ms <= now_ms)
-            end(place);
+            end(place, place->phase == ROSTER_RESTING ? SHUT_RD : SHUT_RDWR, now_ms);
     }
     pthread_mutex_unlock(&roster->lock);
     return count;

@@ -3,7 +3,9 @@
  * The library's own timeout counts silence alone, so a client that sends a byte a second would stay for ever, and its own
  * limit keeps new connections out instead of ending old ones. Here each class has a limit of its own, and whoever has held
  * a place longest gives it up when somebody else needs it: those that wait between two requests first, then those that keep
- * us waiting, for their request's rest or for room to answer. Whoever waits for us is left alone. A connection is ended by shutdown(2); the library then sees its end. */
+ * us waiting, for their request's rest or for room to answer. Whoever waits for us is left alone. A connection is ended by
+ * shutdown(2), and the library then sees its end: of one that rests or is to bring a request only what comes in is shut,
+ * because between the library's read of a request and its word about it here, the request is in neither's sight. */
 #ifndef API_ROSTER_H
 #define API_ROSTER_H
 
@@ -30,6 +32,7 @@ enum roster_limits {
     ROSTER_IDLE_MS = 10000,    /* between two requests of a connection */
     ROSTER_ENDING_MAX = 32,    /* of a class, ended to make room and not gone yet */
     ROSTER_PATIENCE_MS = 50,   /* for a client that keeps us waiting while others have no place */
+    ROSTER_ASKED_MAX = 10,     /* times that a connection is asked to end before it is cut */
 };
 
 struct roster;

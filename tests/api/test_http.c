@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "api/problem.h"
+#include "api/roster.h"
 #include "base/clock.h"
 #include "tests/cmocka.h"
 
@@ -387,6 +388,44 @@ static void the_unix_socket_needs_no_token_from_its_own_user(void **state)
     close(fd);
 }
 
+/* What the roster counts on when it shuts what comes in: a read end is no reason to drop a request that is there. */
+static void a_request_whose_connection_brings_nothing_more_is_answered(void **state)
+{
+    const struct server *server = *state;
+    char text[ANSWER_BYTES];
+    char request[128];
+    int length = snprintf(request, sizeof request, "GET /hello HTTP/1.1\r\nHost: localhost:%u\r\n\r\n",
+                          (unsigned)server->address.port);
+    for (int i = 0; i < 50; i++) {
+        int fd = i % 2 == 0 ? connect_tcp(server) : connect_unix(server);
+        send_all(fd, request, (size_t)length);
+        shutdown(fd, SHUT_WR);
+        assert_int_equal(read_answer(fd, text), 200);
+        assert_true(is_closed(fd));
+        close(fd);
+    }
+}
+
+static void a_body_that_ends_early_ends_the_connection(void **state)
+{
+    const struct server *server = *state;
+    for (int i = 0; i < 4; i++) {
+        int fd = i % 2 == 0 ? connect_tcp(server) : connect_unix(server);
+        char request[160];
+        int length = snprintf(request, sizeof request,
+                              "POST /body HTTP/1.1\r\nHost: localhost:%u\r\nContent-Type: application/json\r\n"
+                              "Content-Length: 1000\r\n\r\n{",
+                              (unsigned)server->address.port);
+        send_all(fd, request, (size_t)length);
+        poll(NULL, 0, 50);
+        uint64_t before_ms = clock_monotonic_ms();
+        shutdown(fd, SHUT_WR);
+        assert_true(is_closed(fd));
+        assert_true(clock_monotonic_ms() - before_ms < ROSTER_IDLE_MS);
+        close(fd);
+    }
+}
+
 static void connections_that_say_little_do_not_hold_others_up(void **state)
 {
     const struct server *server = *state;
@@ -472,6 +511,8 @@ int main(void)
         SERVED(headers_that_are_too_large_are_431),
         SERVED(a_body_where_none_is_expected_is_refused),
         SERVED(the_unix_socket_needs_no_token_from_its_own_user),
+        SERVED(a_request_whose_connection_brings_nothing_more_is_answered),
+        SERVED(a_body_that_ends_early_ends_the_connection),
         SERVED(connections_that_say_little_do_not_hold_others_up),
         SERVED(streams_stay_open_and_end_with_the_server_or_the_client),
         SERVED(a_server_stops_while_clients_are_connected),

@@ -47,10 +47,19 @@ static void set_phase(const struct world *world, size_t i, enum roster_phase pha
     roster_phase(world->roster, roster_find(world->roster, world->ours[i]), phase, now_ms);
 }
 
+/* As the library finds it: nothing comes any more. */
 static bool is_ended(const struct world *world, size_t i)
 {
     char byte;
-    return recv(world->theirs[i], &byte, 1, MSG_DONTWAIT) == 0;
+    return recv(world->ours[i], &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+}
+
+/* Whether an answer still reaches the client. */
+static bool is_answerable(const struct world *world, size_t i)
+{
+    char byte;
+    return send(world->ours[i], "a", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 &&
+           recv(world->theirs[i], &byte, 1, MSG_DONTWAIT) == 1;
 }
 
 static void a_request_has_its_time_and_a_rest_has_less(void **state)
@@ -154,7 +163,61 @@ static void whoever_waits_for_us_is_left_alone(void **state)
     }
     assert_true(roster_evict(world->roster, ROSTER_SERVED, 1000000));
     assert_false(roster_evict(world->roster, ROSTER_SERVED, 1000000));
+    assert_true(is_ended(world, 2));
     assert_false(is_ended(world, 0) || is_ended(world, 1) || is_ended(world, 3));
+}
+
+/* The library has read a request, and has not yet come to the callbacks that tell of it. */
+static void a_request_that_was_read_this_moment_is_still_answered(void **state)
+{
+    struct world *world = *state;
+    char byte;
+    for (size_t i = 0; i < PAIRS; i++)
+        assert_true(roster_add(world->roster, world->ours[i], ROSTER_SERVED, i));
+    set_phase(world, 1, ROSTER_RESTING, 0);
+    set_phase(world, 2, ROSTER_READING, 0);
+    set_phase(world, 3, ROSTER_RESTING, 0);
+    for (size_t i = 0; i < PAIRS; i++) {
+        assert_int_equal(send(world->theirs[i], "x", 1, 0), 1);
+        assert_int_equal(recv(world->ours[i], &byte, 1, 0), 1);
+    }
+    for (size_t i = 0; i < PAIRS; i++)
+        assert_true(roster_evict(world->roster, ROSTER_SERVED, ROSTER_PATIENCE_MS));
+    roster_expire(world->roster, ROSTER_IDLE_MS);
+    for (size_t i = 0; i < PAIRS; i++) {
+        assert_true(is_ended(world, i));
+        assert_true(is_answerable(world, i));
+    }
+    /* Over its whole time, it is ended whatever it is at. */
+    roster_expire(world->roster, ROSTER_REQUEST_MS);
+    assert_false(is_answerable(world, 0));
+}
+
+static void one_that_does_not_go_is_asked_again_and_then_cut(void **state)
+{
+    struct world *world = *state;
+    static const char bytes[65536];
+    uint64_t now_ms = ROSTER_PATIENCE_MS;
+    assert_true(roster_add(world->roster, world->ours[0], ROSTER_SERVED, 0));
+    assert_true(roster_add(world->roster, world->ours[1], ROSTER_SERVED, 0));
+    assert_true(roster_evict(world->roster, ROSTER_SERVED, now_ms));
+    assert_true(roster_evict(world->roster, ROSTER_SERVED, now_ms));
+    /* 1 had a request after all, takes its answer for a while, and then does not. */
+    set_phase(world, 1, ROSTER_WRITING, now_ms);
+    for (size_t i = 0; i < ROSTER_ASKED_MAX; i++) {
+        assert_true(is_answerable(world, 0) && is_answerable(world, 1));
+        now_ms += ROSTER_PATIENCE_MS;
+        assert_false(roster_evict(world->roster, ROSTER_SERVED, now_ms));
+        assert_false(roster_evict(world->roster, ROSTER_SERVED, now_ms)); /* once in that time */
+    }
+    assert_false(is_answerable(world, 0));
+    assert_true(is_answerable(world, 1));
+    while (send(world->ours[1], bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+    }
+    roster_evict(world->roster, ROSTER_SERVED, now_ms + ROSTER_PATIENCE_MS);
+    while (recv(world->theirs[1], &(char[4096]){0}, 4096, MSG_DONTWAIT) > 0) {
+    }
+    assert_false(is_answerable(world, 1));
 }
 
 static void a_number_that_comes_again_has_one_slot(void **state)
@@ -180,6 +243,8 @@ int main(void)
         WITH_WORLD(a_class_is_limited_by_itself),
         WITH_WORLD(who_rests_longest_goes_first_and_then_who_keeps_us_waiting),
         WITH_WORLD(whoever_waits_for_us_is_left_alone),
+        WITH_WORLD(a_request_that_was_read_this_moment_is_still_answered),
+        WITH_WORLD(one_that_does_not_go_is_asked_again_and_then_cut),
         WITH_WORLD(a_number_that_comes_again_has_one_slot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
