@@ -25,7 +25,8 @@ class Secrets(DaemonCase):
         cls.preshared = base64.b64encode(os.urandom(32)).decode()
         body = cls.lab.request(cls.consumer)
         body["consumer"]["preshared_key"] = cls.preshared
-        cls.answer = cls.client.request("POST", "/v1/leases", body)
+        # With a key, so that the request leaves a record behind as well.
+        cls.answer = cls.client.request("POST", "/v1/leases", body, {"Idempotency-Key": "canary"})
         cls.secret_lease = cls.lab.adopt(cls.daemon, cls.consumer, cls.answer)
         cls.consumer.share(cls.secret_lease.vm_key, cls.preshared)
         cls.secret_lease.wait_tunnel()
@@ -77,6 +78,7 @@ class Secrets(DaemonCase):
         for pid in (self.daemon.pid, *self.daemon.machines()):
             for name in ("cmdline", "environ"):
                 self.assert_absent(pathlib.Path(f"/proc/{pid}/{name}").read_bytes(), f"{name} of {pid}")
+            self.assertRegex(pathlib.Path(f"/proc/{pid}/limits").read_text(encoding="ascii"), r"Max core file size +0 +0 ")
         self.assert_absent(self.answer.body, "the answer to POST")
         for path in ("", "/console", "/violations", "/stats"):
             self.assert_absent(self.client.request("GET", self.secret_lease.path + path).body, path)
