@@ -445,13 +445,12 @@ int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct c
 int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struct error *err)
 {
     struct child stray;
+    child_init(&stray);
     int rc = child_adopt(pid, start_ticks, boot_id, &stray, NULL);
-    if (rc == -ENOTSUP) {
-        child_init(&stray);
+    if (rc == -ENOTSUP)
         stray.pid = (pid_t)pid;
-    } else if (rc != 0) {
+    else if (rc != 0)
         return 0;
-    }
     rc = child_signal(&stray, SIGKILL);
     if (rc == 0)
         rc = process_await_end(stray.pidfd, stray.pid, start_ticks);

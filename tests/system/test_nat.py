@@ -7,7 +7,6 @@ import struct
 import time
 
 import frames
-from case import wait_for
 from lab import CONSUMER, CONSUMER_PORT, LAN_HOST, PROVIDER, WEB
 from nat_case import ALLOWED, GATEWAY, GUEST, GUEST_MAC, OTHER_MAC, PORT, NatCase, SyntheticGuest
 

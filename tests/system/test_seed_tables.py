@@ -12,7 +12,7 @@ import capture
 import frames
 import guest
 from case import DaemonCase, LabCase, wait_for
-from lab import CONSUMER, INTERNET, LAN_HOST, LIMIT_TUNNEL, PROVIDER, STRANGER, WEB
+from lab import CONSUMER, INTERNET, LAN_HOST, PROVIDER, STRANGER, WEB
 from nat_case import Recorder
 from seed_tables import OPEN, SEEN
 
