@@ -232,7 +232,7 @@ static void the_table_is_short_and_says_why(void **state)
     const struct confine_rule *rules = nat_confine_table(&count);
     for (size_t at = 0; at < count; at++)
         assert_true(strlen(rules[at].reason) > 5);
-    assert_in_range(nat_confined_calls(), 12, 25); /* of which a VM with a known peer has 19 */
+    assert_in_range(nat_confined_calls(), 12, 21); /* of which a VM with a known peer has 18 */
 }
 
 static void a_misspelt_call_is_refused(void **state)
