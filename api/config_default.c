@@ -117,6 +117,7 @@ enum { DESCRIPTORS_LEAST = VMM_MACHINE_DESCRIPTORS + NAT_FLOWS_MIN }; /* of one 
 
 int config_share_descriptors(struct config *config, struct error *err)
 {
+    REQUIRE(config->capacity.leases > 0); /* config_parse() takes no less */
     uint64_t descriptors = descriptors_for_leases();
     uint64_t most = descriptors / DESCRIPTORS_LEAST;
     if (config->capacity.leases > most)
