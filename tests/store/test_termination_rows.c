@@ -162,6 +162,8 @@ static void an_empty_console_is_there_and_no_console_is_not(void **state)
     "state_detail, image, image_digest, vcpus, memory_mib, disk_mib, mode, guest_mac, guest_ip, ssh_user, labels,"     \
     " accelerator, ttl_s, created_ms, started_ms, expires_ms, policy_desired, policy_observed, pid, pid_start_ticks,"  \
     " boot_id"
+#define COPIED_PEER                                                                                                    \
+    "public_key, endpoint, tunnel_ip, vm_public_key, vm_tunnel_ip, tunnel_state, established_ms, last_handshake_ms"
 #define FIRST_COLUMNS "id, generation, state, " COPIED_COLUMNS
 
 static void the_schema_itself_guards_what_is_final(void **state)
@@ -204,8 +206,8 @@ static void add_ended_leases(struct store_fixture *fixture, int count)
              " SELECT printf('%%036d', i) AS id FROM n;"
              "INSERT INTO leases (" FIRST_COLUMNS ") SELECT copies.id, 1, 'pending', " COPIED_COLUMNS
              " FROM copies, leases WHERE number = 1;"
-             "INSERT INTO peers SELECT NULL, copies.id, public_key, endpoint, tunnel_ip, vm_public_key, vm_tunnel_ip,"
-             " tunnel_state, 0, 0 FROM copies, peers WHERE number = 1;"
+             "INSERT INTO peers (lease_id, " COPIED_PEER ") SELECT copies.id, " COPIED_PEER
+             " FROM copies, peers WHERE number = 1;"
              "INSERT INTO terminations SELECT NULL, id, 'released', 'provider', '', NULL, -1, 0, 0, 0 FROM copies;"
              "UPDATE leases SET state = 'terminated', generation = 2 WHERE id IN (SELECT id FROM copies);"
              "COMMIT;",
