@@ -18,6 +18,7 @@ void frame_io_init(struct frame_io *io, int fd, enum nat_framing framing, bool p
         .framing = framing,
         .state = peer_known ? FRAME_IO_CONNECTED : FRAME_IO_LISTENING,
         .room = FRAME_ROOM_MIN,
+        .adopts = !peer_known && framing == NAT_FRAMING_DATAGRAM,
         .greeting_due = !peer_known && framing == NAT_FRAMING_DATAGRAM,
     };
 }
@@ -131,6 +132,19 @@ static int receive_datagrams(struct frame_io *io, struct frame_batch *batch)
     return rc;
 }
 
+/* A refusal says that the peer's socket is closed; the kernel has dissolved the connection with it, and lets anybody send
+ * here (unix_dgram_sendmsg() of Linux). So whoever comes next has to be adopted: a VM that was started again. */
+static int send_datagrams(struct frame_io *io, const struct datagram_parts *frames, size_t count)
+{
+    int sent = datagrams_send(io->fd, frames, count);
+    if (sent == -ECONNREFUSED && io->adopts) {
+        io->state = FRAME_IO_LISTENING;
+        io->greeting_due = true;
+        io->has_more = false;
+    }
+    return sent;
+}
+
 /* ---- a stream ----------------------------------------------------------------------------------------------------- */
 
 /* The first to connect is the VM; nobody can after it, because the listening socket goes. */
@@ -198,7 +212,7 @@ int frame_io_send(struct frame_io *io, const struct datagram_parts *frames, size
         return -EPIPE;
     switch (io->framing) {
     case NAT_FRAMING_DATAGRAM:
-        return datagrams_send(io->fd, frames, count);
+        return send_datagrams(io, frames, count);
     case NAT_FRAMING_STREAM:
         return frame_stream_send(&io->stream, io->fd, frames, count);
     }

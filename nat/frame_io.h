@@ -19,7 +19,8 @@ enum frame_io_limits {
 };
 
 enum frame_io_state {
-    FRAME_IO_LISTENING, /* bound to a path; the first to connect, or of datagrams the first named sender, is the peer */
+    FRAME_IO_LISTENING, /* bound to a path; the first to connect, or of datagrams the first named sender, is the peer.
+                           With datagrams it is so again once a send has shown that the peer's socket is gone */
     FRAME_IO_ADOPTING,  /* connected to the peer; what others queued before that is still being sorted out */
     FRAME_IO_CONNECTED, /* the kernel lets nobody but the peer send here: unix(7) */
     FRAME_IO_GONE,      /* the peer has closed its end of the stream */
@@ -30,6 +31,7 @@ struct frame_io {
     int fd;
     enum nat_framing framing;
     enum frame_io_state state;
+    bool adopts;        /* a path's peer is whoever is there; a named one stays the only one */
     bool greeting_due;  /* a path's peer may greet with four bytes before its first frame */
     uint64_t strangers; /* datagrams of other senders, thrown away */
     size_t room;        /* of the next batch of datagrams: preparing for many costs a lone frame its time */
@@ -66,7 +68,8 @@ bool frame_io_has_more(const struct frame_io *io);
 
 /**
  * frame_io_send() - Send frames to the VM in order, without waiting
- * Return: number sent, -EAGAIN when the VM's queue is full, or what the system said (ECONNREFUSED, EPIPE: the VM is gone)
+ * Return: number sent, -EAGAIN when the VM's queue is full, or what the system said (ECONNREFUSED, EPIPE: the VM is gone;
+ *         after the former the next to send at a path is its VM)
  * Thread: the owner
  */
 int frame_io_send(struct frame_io *io, const struct datagram_parts *frames, size_t count);

@@ -163,6 +163,64 @@ static void a_full_queue_and_a_peer_that_is_gone_are_told_apart(void **state)
     close_lab(&lab);
 }
 
+/* The guest's program is started again: another socket at the same path. */
+static void restart_guest(struct lab *lab)
+{
+    fd_close(&lab->guest);
+    unlink(lab->guest_at.sun_path);
+    lab->guest = bound_socket(lab->folder, "guest", &lab->guest_at);
+}
+
+static void a_guest_that_was_started_again_is_the_only_peer_again(void **state)
+{
+    (void)state;
+    struct lab lab;
+    open_lab(&lab);
+    uint8_t bytes[] = "answer";
+    struct datagram_parts frame = {.head = bytes, .head_bytes = sizeof bytes};
+    send_as(&lab, lab.guest, "VFKT");
+    send_as(&lab, lab.guest, "first");
+    receives(&lab, "first");
+    for (int again = 0; again < 3; again++) {
+        restart_guest(&lab);
+        assert_int_equal(send_as(&lab, lab.guest, "too early"), -1); /* the NAT knows of nothing yet */
+        assert_int_equal(errno, EPERM);
+        assert_int_equal(frame_io_send(&lab.io, &frame, 1), -ECONNREFUSED);
+        assert_int_equal(lab.io.state, FRAME_IO_LISTENING);
+        assert_int_equal(frame_io_send(&lab.io, &frame, 1), -ENOTCONN);
+
+        send_as(&lab, lab.nameless, "nobody");
+        send_as(&lab, lab.guest, "VFKT");
+        send_as(&lab, lab.stranger, "stranger");
+        send_as(&lab, lab.guest, "hello");
+        receives(&lab, "hello");
+        assert_int_equal(lab.io.state, FRAME_IO_CONNECTED);
+        assert_int_equal(send_as(&lab, lab.stranger, "late"), -1);
+        assert_int_equal(errno, EPERM);
+        assert_int_equal(frame_io_send(&lab.io, &frame, 1), 1);
+        char got[16];
+        assert_int_equal(recv(lab.guest, got, sizeof got, 0), sizeof bytes);
+    }
+    close_lab(&lab);
+}
+
+static void a_peer_that_was_named_is_never_replaced(void **state)
+{
+    (void)state;
+    struct lab lab;
+    open_lab(&lab);
+    uint8_t bytes[] = "answer";
+    struct datagram_parts frame = {.head = bytes, .head_bytes = sizeof bytes};
+    const struct sockaddr *guest = (const struct sockaddr *)&lab.guest_at;
+    assert_int_equal(connect(lab.io.fd, guest, sizeof lab.guest_at), 0);
+    frame_io_init(&lab.io, lab.io.fd, NAT_FRAMING_DATAGRAM, true);
+    fd_close(&lab.guest);
+    assert_int_equal(frame_io_send(&lab.io, &frame, 1), -ECONNREFUSED);
+    assert_int_equal(lab.io.state, FRAME_IO_CONNECTED);
+    assert_int_equal(frame_io_send(&lab.io, &frame, 1), -ENOTCONN);
+    close_lab(&lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +229,8 @@ int main(void)
         cmocka_unit_test(a_longer_greeting_is_a_frame),
         cmocka_unit_test(answers_go_to_the_peer_and_nowhere_before_there_is_one),
         cmocka_unit_test(a_full_queue_and_a_peer_that_is_gone_are_told_apart),
+        cmocka_unit_test(a_guest_that_was_started_again_is_the_only_peer_again),
+        cmocka_unit_test(a_peer_that_was_named_is_never_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

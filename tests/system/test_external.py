@@ -131,6 +131,49 @@ class External(ExternalCase):
         self.assertEqual("terminated", violation["verdict"])
         self.assert_nothing_leaked()
 
+    def counted(self, lease_id):
+        """What its NAT has counted. Return: ({(reason, verdict): (frames, bytes)} without zeros, {outcome: packets})"""
+        stats = self.client.get(f"/v1/leases/{lease_id}/stats")
+        return ({(one["reason"], one["verdict"]): (one["frames"], one["bytes"]) for one in stats["from_guest"] if one["frames"]},
+                {one["outcome"]: one["packets"] for one in stats["from_consumer"]})
+
+    def test_frames_are_counted_by_verdict_and_reason(self):
+        lease_id, lease = self.open()
+        guest = self.attach(lease)
+        for _ in range(3):
+            guest.send_udp(b"out")
+            _, source = self.consumer.recvfrom(2048)
+        self.consumer.sendto(b"back", source)
+        guest.receive()
+        for _ in range(2):
+            guest.send_udp(b"", destination=(CONSUMER, 53))
+        guest.send(frames.tcp_syn((GUEST, 1), ENDPOINT), source=guest.mac)
+        guest.send_udp(b"", source=("192.168.64.9", 40000))
+        wanted = {("allowed", "forward"): 3, ("port_not_allowed", "drop"): 2, ("protocol_not_allowed", "drop"): 1,
+                  ("source_ip_spoofed", "drop"): 1}
+        wait_for(lambda: {key: count for key, (count, _) in self.counted(lease_id)[0].items()} == wanted, 5,
+                 "each frame is counted once")
+        outbound, inbound = self.counted(lease_id)
+        self.assertEqual(3 * 45, outbound["allowed", "forward"][1])
+        self.assertEqual(2 * 42, outbound["port_not_allowed", "drop"][1])
+        self.assertEqual({"delivered": 1, "rate_limited": 0, "too_big": 0, "vm_gone": 0}, inbound)
+
+    def test_a_vm_that_is_started_again_is_the_peer_again(self):
+        lease_id, lease = self.open()
+        guest = self.attach(lease)
+        guest.send_udp(b"first life")
+        _, source = self.consumer.recvfrom(2048)
+        guest.close()
+        self.consumer.sendto(b"into the void", source)  # the consumer keeps on asking for its VM
+        wait_for(lambda: self.counted(lease_id)[1]["vm_gone"] == 1, 5, "the NAT sees that its peer is gone")
+        guest = self.attach(lease)
+        guest.send_udp(b"second life")
+        self.assertEqual((b"second life", source), self.consumer.recvfrom(2048))  # and it is in the flow that was there
+        self.consumer.sendto(b"welcome", source)
+        self.assertTrue(guest.receive().endswith(b"welcome"))
+        self.assertEqual([], self.client.items(f"/v1/leases/{lease_id}/violations"))
+        self.assert_nothing_leaked()
+
     def test_what_it_cannot_have_is_refused(self):
         for changes, pointer in (({"image": "micro"}, "/image"), ({"ssh": {}}, "/ssh"),
                                  ({"network": {"mode": "direct"}}, "/network/mode"), ({"attachment": "tap"}, "/attachment")):
@@ -186,7 +229,7 @@ class ManyExternal(ExternalCase):
         for lease_id in leases:
             self.client.request("DELETE", f"/v1/leases/{lease_id}")
         wait_for(lambda: self.client.get("/v1/node")["capacity"]["used"]["leases"] == 0, 60, "all leases have ended", every=0.1)
-        wait_for(lambda: self.daemon.descriptors() == descriptors, 5, "descriptors return to the start")
+        wait_for(lambda: self.daemon.descriptors() == descriptors, 30, "descriptors return to the start")
         self.assertEqual(before, threads(self.daemon.pid))
         self.assertEqual([], self.daemon.left_over())
 
