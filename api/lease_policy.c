@@ -81,6 +81,35 @@ static int give_up(struct lease_service *service, const struct store_lease *leas
     return cause;
 }
 
+/* No change is under way, so what is desired and not in force was left by one whose last word the store did not take: the
+ * filter says whether it enforces that. */
+static int settle(struct lease_service *service, const struct id *id, struct error *err)
+{
+    struct store_lease lease;
+    struct nat_stats stats;
+    int result = store_lease_get(service->store, id->text, &lease, err);
+    if (result < 0 || lease.policy_observed == 0 || lease.policy_desired == lease.policy_observed ||
+        lease_service_stats(service, id, &stats) < 0)
+        return result;
+    if (stats.policy_generation >= lease.policy_desired)
+        return store_lease_policy(service->store, id->text, lease.policy_desired, clock_wall_ms(), err);
+    return store_policy_withdraw(service->store, id->text, lease.policy_desired, err);
+}
+
+/* The machine's own event says the same, again and again until the store takes it; whichever comes first writes it. */
+static int note_enforced(struct lease_service *service, const struct id *id, uint64_t generation, struct error *err)
+{
+    int result = store_lease_policy(service->store, id->text, generation, clock_wall_ms(), err);
+    if (result >= 0 || result == -EALREADY)
+        return 0;
+    const struct error why = *err;
+    log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id->text, why.message);
+    error_set(err, result, "Policy generation %llu is in force, and the store has not taken that yet: %.200s",
+              (unsigned long long)generation, why.message);
+    error_tag(err, "store-unavailable", "");
+    return result;
+}
+
 /* In this one's turn. */
 static int set_policy(struct lease_service *service, const struct store_lease *lease, const struct nat_policy *policy,
                       struct error *err)
@@ -90,15 +119,15 @@ static int set_policy(struct lease_service *service, const struct store_lease *l
     if (!policy_told_consumer(lease, &told))
         return error_set(err, -EUCLEAN, "the lease's endpoint makes no sense");
     fill_row(policy, told, &row);
-    int result = store_policy_propose(service->store, lease->id.text, &row, err);
+    int result = settle(service, &lease->id, err);
+    if (result == 0)
+        result = store_policy_propose(service->store, lease->id.text, &row, err);
     if (result < 0)
         return result;
     result = enforce(service, &lease->id, policy, err);
     if (result < 0)
         return give_up(service, lease, policy->generation, result, err);
-    /* The machine's own event says the same; whichever comes first writes it. */
-    result = store_lease_policy(service->store, lease->id.text, policy->generation, clock_wall_ms(), err);
-    return result == -EALREADY ? 0 : result;
+    return note_enforced(service, &lease->id, policy->generation, err);
 }
 
 int lease_policy_set(struct lease_service *service, const struct store_lease *lease, const struct nat_policy *policy,

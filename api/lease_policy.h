@@ -18,7 +18,9 @@ enum lease_policy_limits {
  * @policy:    complete but for generation and own addresses
  * @ret_lease: the row afterwards
  * Return:     0 it is enforced; -ESTALE another change came first; -EBUSY with slug "policy-busy"; -ETIMEDOUT with slug
- *             "policy-not-enforced" (err says what is in force); what store_policy_propose() and vmm_set_policy() say
+ *             "policy-not-enforced" (err says what is in force); slug "store-unavailable" when it is enforced and the store does
+ *             not say so yet, which it will with the machine's event or the next change; what store_policy_propose() and
+ *             vmm_set_policy() say
  * Thread:     any; waits for LEASE_POLICY_QUEUE_MS and VMM_POLICY_WAIT_MS at most
  */
 int lease_policy_set(struct lease_service *service, const struct store_lease *lease, const struct nat_policy *policy,
