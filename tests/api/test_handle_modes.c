@@ -225,6 +225,77 @@ static void a_direct_lease_has_no_counters(void **state)
     end(&world);
 }
 
+/* One request about a lease's policy. The answer's problem must be @slug. */
+static void refuses(struct world *world, void (*handle)(void *, const struct request *, struct response *),
+                    const struct id *id, const char *if_match, const char *slug)
+{
+    static const char body[] = "{\"mode\":\"filtered\",\"allowlist\":[\"203.0.113.9:51900\"]}";
+    const struct request request = {.method = REQUEST_PUT,
+                                    .parameter_count = 1,
+                                    .parameters = {id->text},
+                                    .if_match = if_match,
+                                    .body = (const uint8_t *)body,
+                                    .body_bytes = sizeof body - 1};
+    struct response response = {0};
+    handle(&world->api, &request, &response);
+    assert_string_equal(slug_of(&response), slug);
+    response_done(&response);
+}
+
+static void a_direct_lease_has_no_policy_and_no_flows(void **state)
+{
+    struct world world;
+    struct error err = {0};
+    const struct store_resources capacity = fixture_capacity(4);
+    begin(&world, *state);
+    struct store_lease lease = fixture_lease(1);
+    memset(lease.mode, 0, sizeof lease.mode);
+    set_text(lease.mode, "direct");
+    lease.policy_desired = 0;
+    assert_works(store_lease_reserve(world.fixture->store, &lease, &capacity, &err), err);
+    refuses(&world, handle_policy_get, &lease.id, NULL, "policy-absent");
+    refuses(&world, handle_policy_put, &lease.id, "\"1\"", "policy-absent");
+    refuses(&world, handle_policy_evaluate, &lease.id, NULL, "policy-absent");
+    refuses(&world, handle_lease_flows, &lease.id, NULL, "policy-absent");
+    end(&world);
+}
+
+/* From the sampled lease's first state to its last; what is in force until then is never touched. */
+static void a_policy_is_replaced_while_its_lease_runs_and_never_before_or_after(void **state)
+{
+    static const enum lease_state line[] = {LEASE_PREPARING, LEASE_STARTING, LEASE_RUNNING};
+    struct world world;
+    struct error err = {0};
+    struct store_end over = fixture_end();
+    const struct store_resources capacity = fixture_capacity(4);
+    begin(&world, *state);
+    struct store_lease lease = fixture_lease(1);
+    set_text(lease.mode, "sampled");
+    lease.sampling_ppm = 10000;
+    assert_works(store_lease_reserve(world.fixture->store, &lease, &capacity, &err), err);
+    for (size_t i = 0; i < sizeof line / sizeof line[0]; i++) {
+        refuses(&world, handle_policy_put, &lease.id, NULL, "precondition-required");
+        refuses(&world, handle_policy_put, &lease.id, "\"2\"", "precondition-failed");
+        refuses(&world, handle_policy_put, &lease.id, "\"1\"", "lease-not-running");
+        const struct store_change change = {.to = line[i]};
+        assert_works(store_lease_transition(world.fixture->store, lease.id.text, &change, &err), err);
+    }
+    assert_works(store_lease_policy(world.fixture->store, lease.id.text, 1, 1, &err), err);
+    refuses(&world, handle_policy_put, &lease.id, "\"1\"", "shutting-down"); /* no machines: the change is withdrawn */
+    const struct store_change stopping = {.to = LEASE_STOPPING};
+    assert_works(store_lease_transition(world.fixture->store, lease.id.text, &stopping, &err), err);
+    refuses(&world, handle_policy_put, &lease.id, "\"1\"", "lease-ended");
+    assert_works(store_lease_terminate(world.fixture->store, lease.id.text, &over, &err), err);
+    refuses(&world, handle_policy_put, &lease.id, "\"1\"", "lease-ended");
+    const struct id nobody = fixture_lease(2).id;
+    refuses(&world, handle_policy_put, &nobody, "\"1\"", "lease-not-found");
+    assert_works(store_lease_get(world.fixture->store, lease.id.text, &lease, &err), err);
+    assert_string_equal(lease.mode, "sampled");
+    assert_int_equal(lease.policy_desired, 1);
+    assert_int_equal(fixture_number(world.fixture, "SELECT count(*) FROM policies"), 0);
+    end(&world);
+}
+
 static void the_node_lists_the_modes_that_a_lease_may_ask(void **state)
 {
     struct world world;
@@ -259,6 +330,8 @@ int main(void)
         STORED(a_direct_lease_is_refused_with_what_is_missing_and_nothing_stands_in),
         STORED(no_request_has_the_machine_looked_at),
         STORED(a_direct_lease_has_no_counters),
+        STORED(a_direct_lease_has_no_policy_and_no_flows),
+        STORED(a_policy_is_replaced_while_its_lease_runs_and_never_before_or_after),
         STORED(the_node_lists_the_modes_that_a_lease_may_ask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
