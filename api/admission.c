@@ -51,6 +51,7 @@ void header_fields_add(struct header_fields *fields, const char *name, const cha
         {"If-Match", &fields->if_match, true},
         {"If-None-Match", &fields->if_none_match, true},
         {"Last-Event-ID", &fields->last_event_id, true},
+        {"Range", &fields->range, true},
         {"Accept", &fields->accept, false},
         {"traceparent", &fields->traceparent, false},
     };
@@ -399,5 +400,6 @@ struct admitted admission_decide(const struct admission *admission, const char *
     request->if_match = fields->if_match;
     request->if_none_match = fields->if_none_match;
     request->last_event_id = fields->last_event_id;
+    request->range = fields->range;
     return (struct admitted){.route = match.route, .token = token};
 }

@@ -36,6 +36,7 @@ struct header_fields {
     const char *if_match;
     const char *if_none_match;
     const char *last_event_id;
+    const char *range;
     const char *traceparent;
     const char *repeated;
     bool malformed;

@@ -213,7 +213,7 @@ void handle_lease_delete(void *context, const struct request *request, struct re
         lease_respond(api, response, lease_is_final(lease.state) ? 200 : 202, &lease);
 }
 
-/* ---- stats and console ----------------------------------------------------------------------------------------- */
+/* ---- stats ----------------------------------------------------------------------------------------------------- */
 
 void handle_lease_stats(void *context, const struct request *request, struct response *response)
 {
@@ -234,28 +234,4 @@ void handle_lease_stats(void *context, const struct request *request, struct res
         problem_respond(response, request, PROBLEM_MACHINE_ABSENT, "The lease is %s.", lease_state_name(lease.state));
     else
         response_json(response, 200, encode_stats(&stats, clock_monotonic_ms(), clock_wall_ms()));
-}
-
-void handle_lease_console(void *context, const struct request *request, struct response *response)
-{
-    struct api *api = context;
-    struct error err = {0};
-    struct id id;
-    struct store_lease lease;
-    uint64_t offset = 0;
-    if (!lease_path_lease(api, request, response, &id, &lease))
-        return;
-    uint8_t *bytes = malloc(VMM_CONSOLE_BYTES);
-    if (bytes == NULL) {
-        response_json(response, 200, NULL);
-        return;
-    }
-    int64_t length = lease_service_console(api->service, &id, bytes, VMM_CONSOLE_BYTES, &offset, &err);
-    if (length < 0) {
-        free(bytes);
-        problem_respond_error(response, request, &err, id.text, api->log);
-        return;
-    }
-    response_take(response, 200, "text/plain; charset=utf-8", bytes, (size_t)length, free);
-    response_header(response, "Omertad-Console-Offset", "%llu", (unsigned long long)offset);
 }

@@ -344,14 +344,21 @@ int lease_service_flows(struct lease_service *service, const struct id *id,
     return result;
 }
 
-int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,
-                              uint64_t *ret_offset, struct error *err)
+int64_t lease_service_console_live(struct lease_service *service, const struct id *id, uint8_t *ret_bytes,
+                                   size_t capacity, uint64_t *ret_offset)
 {
     *ret_offset = 0;
     pthread_rwlock_rdlock(&service->gate);
     int64_t bytes =
         service->vmm == NULL ? -ENOENT : vmm_read_console(service->vmm, id, ret_bytes, capacity, ret_offset);
     pthread_rwlock_unlock(&service->gate);
+    return bytes;
+}
+
+int64_t lease_service_console(struct lease_service *service, const struct id *id, uint8_t *ret_bytes, size_t capacity,
+                              uint64_t *ret_offset, struct error *err)
+{
+    int64_t bytes = lease_service_console_live(service, id, ret_bytes, capacity, ret_offset);
     if (bytes == -ENOENT)
         bytes = store_console_get(service->store, id->text, ret_bytes, capacity, err);
     return bytes == -ENOENT ? 0 : bytes; /* nothing was printed yet */

@@ -147,6 +147,16 @@ int lease_service_flows(struct lease_service *service, const struct id *id,
                         struct nat_flow ret_flows[static NAT_FLOWS_MAX]);
 
 /**
+ * lease_service_console_live() - Newest bytes of the console of a lease's machine
+ * @ret_bytes:  NULL with a @capacity of 0; then @ret_offset is the position of the next byte to come
+ * @ret_offset: position of the first returned byte
+ * Return:      number of bytes; -ENOENT without a machine
+ * Thread:      any
+ */
+int64_t lease_service_console_live(struct lease_service *service, const struct id *id, uint8_t *ret_bytes,
+                                   size_t capacity, uint64_t *ret_offset);
+
+/**
  * lease_service_console() - Newest bytes of a lease's console, of its machine or as kept when it ended
  * Return: number of bytes (0 before the first), or negative
  * Thread: any

@@ -58,6 +58,9 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                  "GET /v1/images lists them. `make image` or deploy/guest/build-micro.sh builds one; "
                                  "an image is a folder with a manifest.json in the daemon's image folder. A lease "
                                  "that names a missing image is refused with status 422."},
+    [PROBLEM_RANGE_NOT_SATISFIABLE] = {"range-not-satisfiable", 416, "Nothing of that range is there", true,
+                                       "The newest 64 KiB of a console are kept. The detail says which bytes there "
+                                       "are; later ones may come."},
     [PROBLEM_EVIDENCE_ABSENT] = {"evidence-absent", 404, "This violation has no evidence", false,
                                  "The provider saw no frame: a guest's own firewall reported it."},
     [PROBLEM_EVIDENCE_PURGED] = {"evidence-purged", 410, "The evidence is gone", false,

@@ -63,6 +63,7 @@ struct request {
     const char *if_match;
     const char *if_none_match;
     const char *last_event_id;
+    const char *range;
     bool wants_stream;
     const uint8_t *body;
     size_t body_bytes;

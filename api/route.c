@@ -22,7 +22,7 @@ const struct route route_table[] = {
     {REQUEST_POST, "/v1/leases/{id}/policy/evaluations", ROUTE_LEASE, true, NULL, JSON, handle_policy_evaluate},
     {REQUEST_GET, "/v1/leases/{id}/flows", ROUTE_READ, false, NULL, JSON, handle_lease_flows},
     {REQUEST_GET, "/v1/leases/{id}/stats", ROUTE_READ, false, NULL, JSON, handle_lease_stats},
-    {REQUEST_GET, "/v1/leases/{id}/console", ROUTE_READ, false, NULL, "text/plain", handle_lease_console},
+    {REQUEST_GET, "/v1/leases/{id}/console", ROUTE_READ, false, NULL, "text/plain " ROUTE_STREAM, handle_lease_console},
     {REQUEST_GET, "/v1/leases/{id}/violations", ROUTE_READ, false, PAGE, JSON, handle_lease_violations},
     {REQUEST_GET, "/v1/events", ROUTE_READ, false, EVENT_PAGE, JSON " " ROUTE_STREAM, handle_event_list},
     {REQUEST_GET, "/v1/violations", ROUTE_READ, false, PAGE " lease_id", JSON, handle_violation_list},

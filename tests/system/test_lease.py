@@ -1,11 +1,13 @@
 """First light: one lease from the request to its end, and everything a hostile tenant tries in between."""
 
+import base64
 import re
 import socket
 import time
 
 import frames
 import guest
+import sse
 from case import DaemonCase, wait_for
 from lab import CONSUMER, LAN_HOST, PROVIDER, STRANGER
 
@@ -105,6 +107,55 @@ class FirstLight(DaemonCase):
             self.assertIn(f"omertad-guest: {line}", console)
         self.assertLess(console.index("firewall up"), console.index("network up"))
 
+    def test_08_ranges_of_the_console_are_what_the_whole_has_there(self):
+        path = f"{self.lease.path}/console"
+        whole = self.client.request("GET", path)
+        self.assertEqual(("bytes", "0"), (whole.headers["Accept-Ranges"], whole.headers["Omertad-Console-Offset"]))
+        end = len(whole.body)
+        for asked, part in (("bytes=10-19", slice(10, 20)), ("bytes=0-0", slice(0, 1))):
+            answer = self.client.request("GET", path, headers={"Range": asked})
+            self.assertEqual((206, whole.body[part]), (answer.status, answer.body))
+            self.assertRegex(answer.headers["Content-Range"], rf"^bytes {part.start}-{part.stop - 1}/\d+$")
+        answer = self.client.request("GET", path, headers={"Range": f"bytes={end - 5}-"})
+        self.assertEqual((206, True), (answer.status, answer.body.startswith(whole.body[-5:])))
+        answer = self.client.request("GET", path, headers={"Range": "bytes=90000000-"})
+        self.assertEqual((416, "range-not-satisfiable"), (answer.status, answer.slug))
+        self.assertRegex(answer.headers["Content-Range"], r"^bytes \*/\d+$")
+        answer = self.client.request("GET", path, headers={"Range": "bytes=1-2,4-5"})
+        self.assertEqual((400, "bad-request"), (answer.status, answer.slug))
+
+    def test_08_a_follower_of_the_console_is_told_what_is_printed(self):
+        whole = self.client.request("GET", f"{self.lease.path}/console").body
+        with self.follow_console() as follower:
+            told = self.text_of(follower.frames(limit=5, until=lambda frame: int(frame.id) >= len(whole)))
+            self.assertTrue(told.startswith(whole))
+            self.shell.run("echo followed-$((40 + 2)) > /dev/console")
+            frames = follower.frames(limit=10, until=lambda frame: b"followed-42" in self.text_of([frame]))
+            self.assertIn(b"followed-42", self.text_of(frames))
+            place = frames[0].data["offset"]
+        with self.follow_console({"Last-Event-ID": str(place)}) as follower:
+            self.assertEqual(place, follower.frames(1)[0].data["offset"])
+        with self.follow_console({"Last-Event-ID": "90000000"}) as follower:  # of a daemon that is no more
+            gap, frame = follower.frames(2)
+            self.assertEqual(("stream.gap", None), (gap.event, gap.data["first_missing"]))
+            self.assertEqual(0, frame.data["offset"])
+        with self.follow_console({"Last-Event-ID": "x"}) as follower:
+            self.assertEqual(400, follower.status)
+
+    def follow_console(self, headers=None):
+        """A stream of the lease's console."""
+        return sse.Follower(sse.unix_opener(self.daemon.socket), f"{self.lease.path}/console", headers)
+
+    @staticmethod
+    def text_of(frames):
+        """What frames of a console's stream say, after it was seen that they follow each other."""
+        text, place = b"", frames[0].data["offset"]
+        for frame in frames:
+            assert (frame.event, frame.data["offset"]) == ("console.output", place), frame
+            text += base64.b64decode(frame.data["base64"])
+            place = int(frame.id)
+        return text
+
     def test_09_the_guest_has_its_own_firewall_and_reports(self):
         code, _ = self.shell.run("ip route add 8.8.8.8/32 via 192.168.64.1 dev eth0 && ping -c 1 -W 1 8.8.8.8")
         self.assertNotEqual(0, code)
@@ -180,6 +231,13 @@ class FirstLight(DaemonCase):
 
     def test_21_the_console_s_tail_is_kept(self):
         self.assertIn("omertad-guest: ready", self.lease.console())
+
+    def test_21_a_follower_of_what_was_kept_is_told_and_let_go(self):
+        with self.follow_console() as follower:
+            *output, end = follower.frames(limit=10)
+            self.assertEqual(("console.ended", {"complete": True}), (end.event, end.data))
+            self.assertEqual(self.client.request("GET", f"{self.lease.path}/console").body, self.text_of(output))
+            self.assertTrue(follower.ended)
 
     def test_22_a_terminated_lease_never_changes(self):
         before = self.lease.read()
