@@ -52,6 +52,7 @@ void header_fields_add(struct header_fields *fields, const char *name, const cha
         {"If-None-Match", &fields->if_none_match, true},
         {"Last-Event-ID", &fields->last_event_id, true},
         {"Range", &fields->range, true},
+        {"Expect", &fields->expect, true},
         {"Accept", &fields->accept, false},
         {"traceparent", &fields->traceparent, false},
     };
@@ -359,6 +360,8 @@ static bool channel_is_good(const struct admission *admission, const char *targe
         problem_respond(response, request, PROBLEM_MISDIRECTED_REQUEST, "Use %s.", admission->names[0]);
     else if (fields->origin != NULL && !is_own_origin(admission, fields->origin))
         problem_respond(response, request, PROBLEM_ORIGIN_FORBIDDEN, "%s", "");
+    else if (fields->expect != NULL && strcasecmp(fields->expect, "100-continue") != 0)
+        problem_respond(response, request, PROBLEM_EXPECTATION_FAILED, "%s", "");
     else if (parsed == -ENAMETOOLONG)
         problem_respond(response, request, PROBLEM_TARGET_TOO_LONG, "%s", err.message);
     else if (parsed != 0)

@@ -37,6 +37,7 @@ struct header_fields {
     const char *if_none_match;
     const char *last_event_id;
     const char *range;
+    const char *expect;
     const char *traceparent;
     const char *repeated;
     bool malformed;

@@ -125,6 +125,8 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                        "A change says with If-Match which generation it was decided on, so that two "
                                        "clients do not overwrite each other. Take it from the ETag of a GET."},
     [PROBLEM_BODY_TOO_LARGE] = {"body-too-large", 413, "The body is too large", false, "A body may have 256 KiB."},
+    [PROBLEM_EXPECTATION_FAILED] = {"expectation-failed", 417, "The request expects what this service does not know",
+                                    false, "The only expectation is 100-continue (RFC 9110 section 10.1.1)."},
     [PROBLEM_TARGET_TOO_LONG] = {"target-too-long", 414, "The request target is too long", false,
                                  "Path and query may have 2047 bytes together."},
     [PROBLEM_UNSUPPORTED_MEDIA_TYPE] = {"unsupported-media-type", 415, "The body must be application/json", false,

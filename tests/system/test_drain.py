@@ -26,6 +26,8 @@ class Drain(DaemonCase):
         self.assertEqual((503, "draining"), (answer.status, answer.slug))
         self.assertEqual("60", answer.headers["Retry-After"])
         self.assertTrue(answer.json["retryable"])
+        tried = self.client.request("POST", "/v1/leases?dry_run=true", self.lab.request(self.lab.consumer(1)))
+        self.assertEqual((503, "draining", "60"), (tried.status, tried.slug, tried.headers["Retry-After"]))
         self.assertNotIn(lease.read()["state"], ("stopping", "terminated"))
         ready = self.client.request("GET", "/readyz")
         self.assertEqual((503, ["/drain"]), (ready.status, ready.pointers))
