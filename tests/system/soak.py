@@ -34,7 +34,7 @@ ROUND_S = 3.0              # shortest
 VMS_FROM_S = 60            # a run as long as that boots real machines too
 SETTLE_S = 60.0
 GROWTH_KIB_PER_LEASE = 1.0  # of resident memory: an object that is lost with each lease is as large
-GROWTH_NOISE_KIB = 2048    # what an allocator keeps or gives back
+GROWTH_NOISE_KIB = 8192    # the page caches of the database's connections, 2 MiB each, fill up as the log grows
 
 
 class Figures(NamedTuple):
