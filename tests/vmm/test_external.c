@@ -31,10 +31,7 @@ static int tear_down(void **state)
 static struct vmm_spec external_spec(void)
 {
     struct vmm_spec spec;
-    fixture_spec(&world, "unused", &spec);
-    spec.external = true;
-    spec.image[0] = '\0';
-    spec.disk_mib = 0;
+    fixture_external_spec(&world, &spec);
     return spec;
 }
 

@@ -31,10 +31,7 @@ static struct id open_external(void)
 {
     struct error err = {0};
     struct vmm_spec spec;
-    fixture_spec(&world, "unused", &spec);
-    spec.external = true;
-    spec.image[0] = '\0';
-    spec.disk_mib = 0;
+    fixture_external_spec(&world, &spec);
     if (vmm_start(world.vmm, &spec, &err) != 0)
         fail_msg("%s", err.message);
     fixture_await(&world, &spec.id, VMM_EVENT_OPENED);

@@ -193,6 +193,14 @@ void fixture_spec(const struct vmm_fixture *fixture, const char *word, struct vm
     ret_spec->tunnel.vm_tunnel_ip = 0x0A000002;
 }
 
+void fixture_external_spec(const struct vmm_fixture *fixture, struct vmm_spec *ret_spec)
+{
+    fixture_spec(fixture, "unused", ret_spec);
+    ret_spec->external = true;
+    ret_spec->image[0] = '\0';
+    ret_spec->disk_mib = 0;
+}
+
 struct id fixture_start(struct vmm_fixture *fixture, const char *word)
 {
     struct vmm_spec spec;

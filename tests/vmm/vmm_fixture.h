@@ -52,6 +52,9 @@ void fixture_done(struct vmm_fixture *fixture);
 /** fixture_spec() - A machine whose fake hypervisor does @word. Thread: the test's */
 void fixture_spec(const struct vmm_fixture *fixture, const char *word, struct vmm_spec *ret_spec);
 
+/** fixture_external_spec() - A machine that somebody else runs. Thread: the test's */
+void fixture_external_spec(const struct vmm_fixture *fixture, struct vmm_spec *ret_spec);
+
 /** fixture_image_with_disk() - Make an image that has a root disk of zeros. Thread: the test's */
 void fixture_image_with_disk(const struct vmm_fixture *fixture, const char *word, size_t bytes);
 
