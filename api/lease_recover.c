@@ -51,10 +51,13 @@ static int collect_state(struct lease_service *service, enum lease_state state, 
 
 /* ---- ending ---------------------------------------------------------------------------------------------------- */
 
-/* A lease that was ending goes on to end for what it was ending for; its row says it in vmm's words. */
+/* A lease that was given back is released. One that was ending goes on to end for what it was ending for; its row says it in
+ * vmm's words. */
 static enum lease_reason reason_of(const struct store_lease *lease, bool expired, const char **ret_initiated_by)
 {
-    *ret_initiated_by = "provider";
+    *ret_initiated_by = lease->release_asked ? "orchestrator" : "provider";
+    if (lease->release_asked)
+        return LEASE_RELEASED;
     if (lease->state == LEASE_STOPPING)
         for (int end = 0; end <= (int)VMM_END_LAST; end++)
             if (strcmp(vmm_end_name((enum vmm_end)end), lease->state_detail) == 0)
@@ -167,7 +170,7 @@ static int take_over(struct lease_service *service, const struct store_lease *le
 /* Whether something of the lease can have lived on. */
 static bool may_live(const struct lease_service *service, const struct store_lease *lease)
 {
-    if (lease->state == LEASE_STOPPING)
+    if (lease->state == LEASE_STOPPING || lease->release_asked)
         return false;
     if (strcmp(lease->attachment, "external") == 0)
         return true;

@@ -15,6 +15,7 @@
     " l.sampling_ppm, l.boot_isolation, l.on_violation, l.require_wireguard, l.egress_bits_per_s,"                     \
     " l.ingress_bits_per_s, l.egress_packets_per_s, l.ingress_packets_per_s, l.exposed_ms, l.heartbeat_timeout_s,"     \
     " l.deadline_ms, l.deadline_boot_id, l.attachment, l.socket_path, l.trace_id, p.guest_port, p.local_port, "        \
+    "l.release_asked, "                                                                                                \
     "l.allowlist,"                                                                                                     \
     " l.vm_endpoint"                                                                                                   \
     " FROM leases l JOIN peers p ON p.lease_id = l.id LEFT JOIN terminations t ON t.lease_id = l.id"
@@ -68,6 +69,7 @@ static void read_limits(struct query *query, struct store_lease *ret_lease)
     QUERY_FIELD(query, ret_lease->trace_id);
     ret_lease->tunnel_ports.guest = query_u32(query);
     ret_lease->tunnel_ports.local = query_u32(query);
+    ret_lease->release_asked = query_int(query) != 0;
     QUERY_FIELD(query, ret_lease->allowlist);
     QUERY_FIELD(query, ret_lease->vm_endpoint);
 }

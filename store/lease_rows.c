@@ -347,6 +347,29 @@ int store_lease_spawned(struct store *store, const char *id, const struct store_
     return store_finish(store, note_spawned(store, id, process, err), err);
 }
 
+static int note_release(struct store *store, const char *id, struct error *err)
+{
+    enum lease_state state;
+    int result = lease_living(store, id, &state, err);
+    if (result < 0)
+        return result;
+    struct query query SCOPED_QUERY = {0};
+    static const char sql[] = "UPDATE leases SET generation = generation + 1, release_asked = 1"
+                              " WHERE id = ?1 AND release_asked = 0";
+    if (query_open(&query, &store->writer, sql, err) < 0)
+        return query.code;
+    query_bind_key(&query, id);
+    return query_run(&query);
+}
+
+int store_lease_release(struct store *store, const char *id, struct error *err)
+{
+    int result = store_begin(store, err);
+    if (result < 0)
+        return result;
+    return store_finish(store, note_release(store, id, err), err);
+}
+
 int lease_touch(struct store *store, const char *id, struct error *err)
 {
     struct query query SCOPED_QUERY = {0};

@@ -105,6 +105,7 @@ struct store_lease {
     uint64_t ingress_bits_per_s;
     uint64_t egress_packets_per_s;
     uint64_t ingress_packets_per_s;
+    bool release_asked;                 /* given back; it ends, whatever becomes of the daemon */
     uint64_t exposed_ms;                /* online_install: how long the guest's network was open; 0 not known yet */
     char accelerator[STORE_WORD_BYTES]; /* "" until chosen */
     uint64_t ttl_s;                     /* 0: no limit; of the last renewal once there was one */
@@ -353,6 +354,13 @@ struct store_process {
  * Thread: any
  */
 int store_lease_spawned(struct store *store, const char *id, const struct store_process *process, struct error *err);
+
+/**
+ * store_lease_release() - Note that a lease was given back, before anybody is told so; without an event
+ * Return: 0, also when that was known; -ENOENT; -EALREADY when it has ended
+ * Thread: any
+ */
+int store_lease_release(struct store *store, const char *id, struct error *err);
 
 /** struct store_end - How a lease ended. @console may be NULL; the last STORE_CONSOLE_BYTES of it are kept. */
 struct store_end {

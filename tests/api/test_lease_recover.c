@@ -187,6 +187,26 @@ static void a_lease_runs_on_under_the_next_daemon_with_its_policy(void **state)
     bury(&lease);
 }
 
+static void a_lease_that_was_given_back_is_not_taken_over(void **state)
+{
+    (void)state;
+    begin();
+    struct store_lease lease = create("ignore-all", false);
+    struct error err = {0};
+    assert_works(store_lease_release(house.fixture->store, lease.id.text, &err), err);
+    assert_works(store_lease_release(house.fixture->store, lease.id.text, &err), err);
+    assert_int_equal(read_lease(lease.id.text).state, LEASE_RUNNING);
+    end(true); /* the daemon goes before its machine has heard of it */
+    begin();
+    struct store_lease ended = read_lease(lease.id.text);
+    assert_int_equal(ended.reason, LEASE_RELEASED);
+    assert_string_equal(ended.initiated_by, "orchestrator");
+    assert_int_equal(store_lease_release(house.fixture->store, lease.id.text, &err), -EALREADY);
+    assert_int_equal(events("recovery.failed"), 0);
+    end(false);
+    bury(&lease);
+}
+
 static void an_external_lease_has_its_socket_again(void **state)
 {
     (void)state;
@@ -359,6 +379,7 @@ int main(int argc, char **argv)
 #define WHOLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         WHOLE(a_lease_runs_on_under_the_next_daemon_with_its_policy),
+        WHOLE(a_lease_that_was_given_back_is_not_taken_over),
         WHOLE(an_external_lease_has_its_socket_again),
         WHOLE(a_lease_whose_machine_ended_meanwhile_ends),
         WHOLE(a_lease_that_cannot_be_proved_ends_with_its_machine),
