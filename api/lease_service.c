@@ -313,11 +313,10 @@ int lease_service_release(struct lease_service *service, const char *id, struct 
     pthread_mutex_lock(&service->starting);
     if (service->vmm == NULL)
         result = error_set(err, -ESHUTDOWN, "The daemon is ending; it ends this lease too.");
-    else if ((result = vmm_stop(service->vmm, &ret_lease->id)) == -ENOENT)
+    else if (vmm_stop(service->vmm, &ret_lease->id) == -ENOENT)
         result = lease_service_end_lost(service, &ret_lease->id, LEASE_RELEASED, "orchestrator", err);
-    else
-        result =
-            store_lease_release(service->store, id, err); /* it ends in any case; said only once that will be known */
+    else /* it ends in any case; that is said only once the next daemon would know */
+        result = store_lease_release(service->store, id, err);
     if (result == 0 || result == -EALREADY)
         result = store_lease_get(service->store, id, ret_lease, err);
     pthread_mutex_unlock(&service->starting);

@@ -105,6 +105,12 @@ class Rules:
             (quoted_source, quoted_destination) in self._came_in
 
 
+class Mark(int):
+    """A point in a capture: how many leaks had been seen by then, and how many frames lost."""
+
+    lost = 0
+
+
 class Oracle:
     """A capture of some interfaces of one namespace, from start() to stop()."""
 
@@ -190,16 +196,20 @@ class Oracle:
     def mark(self):
         """A point in the capture, for leaks(since=...)."""
         self.settle()
-        return len(self._leaks)
+        mark = Mark(len(self._leaks))
+        mark.lost = self.lost()
+        return mark
 
     def leaks(self, since=0):
-        """Packets that must not have been seen. Raise: RuntimeError when the capture has holes"""
+        """Packets that must not have been seen since a mark. Raise: RuntimeError when the capture has holes since then"""
         self.settle()
-        if self.lost():
+        if self.lost() > getattr(since, "lost", 0):
             raise RuntimeError("the capture lost frames, so it proves nothing")
         return self._leaks[since:]
 
     def forget(self):
-        """Start counting again: after the self-test, which leaks on purpose."""
+        """Start counting again: after what leaks on purpose, or sends more than a capture can take."""
         self.settle()
         self._leaks.clear()
+        self.lost()
+        self._lost = 0
