@@ -53,7 +53,9 @@ static void create(struct api *api, const struct lease_request *asked, const str
     } else if (dry) {
         response_json(response, 200, encode_lease(&lease));
     } else {
-        lease_respond(api, response, 202, &lease);
+        /* The row as it was made and nothing that came since, so that the same request again has the same answer. */
+        response_json(response, 202, encode_lease(&lease));
+        etag_header(response, lease.generation);
         response_header(response, "Location", "/v1/leases/%s", lease.id.text);
     }
 }

@@ -17,6 +17,7 @@ from case import wait_for
 from lab import CONSUMER, CONSUMER_PORT, LAN_HOST, LAN_PROVIDER, PROVIDER, STRANGER, WEB, program
 from nat_case import ALLOWED, GATEWAY, GUEST, GUEST_MAC, OTHER_MAC, PORT, NatCase, Recorder, SyntheticGuest
 
+PACE = 100  # frames in a tenth of a second: the kernel filter closes above 256
 STORM_FRAMES = 1_000_000
 STORM_LIMIT_S = 300  # a build with sanitizers on a loaded machine; a plain one needs ten
 SWAPPED = (PORT % 256) << 8 | PORT // 256
@@ -196,7 +197,9 @@ class FrameTests:
         made = crafted()
         self.assertGreater(len(made), 1000)
         wanted, heard = [], []
-        for item in made:
+        for number, item in enumerate(made):
+            if number % PACE == 0:
+                time.sleep(0.11)  # no flood, so that the kernel's filter stays open and each frame is counted
             self.guest.send_raw(item.frame)
             if item.passes:
                 wanted.append(item.frame[42:106])
@@ -233,7 +236,10 @@ class FrameTests:
         words = done.stdout.split()
         sent, forwarded, answered = int(words[1]), int(words[3]), int(words[5])
         frames_seen = self.reports()[-1]["frames"]
-        self.assertEqual((sent, forwarded), (sum(frames_seen.values()), frames_seen["allowed"]))
+        self.assertEqual(forwarded, frames_seen["allowed"], "the kernel's filter has dropped nothing that is right")
+        if self.mode == "sampled":  # has no such filter
+            self.assertEqual(sent, sum(frames_seen.values()))
+        self.assertLessEqual(sum(frames_seen.values()), sent)
         self.assertGreater(sent, STORM_FRAMES - 1)
         self.assertGreater(min(forwarded, answered), 1000, "the storm tries what is right, too")
         self.assertLess(len(self.reports()), 5000, "reports are bounded")
@@ -332,7 +338,13 @@ class FrameTests:
             sent += 1
         self.assert_works()
         self.assertEqual(0, self.stop())
-        self.assertEqual(sent, self.reports()[-1]["frames"]["destination_not_allowed"])
+        counted = self.reports()[-1]["frames"]["destination_not_allowed"]
+        self.assertLessEqual(counted, sent)
+        if self.mode == "sampled":
+            self.assertEqual(sent, counted)
+        else:
+            self.assertLess(counted, sent // 4, "the kernel has dropped most of them in the guest's own call")
+        self.assertGreater(counted, 200)
         self.assertLess(len(self.reports()), 2000)
 
 

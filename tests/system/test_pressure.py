@@ -32,7 +32,7 @@ class Pressure(LabCase):
         lease = self.lab.lease(daemon)
         lease.wait_state("running")
         with self.held(daemon):
-            self.assertEqual(202, lease.release())
+            self.assertEqual(503, lease.release(), "it is not written that it was given back")
             wait_for(lambda: not daemon.machines(), 20, "the machine ends all the same")
             time.sleep(0.5)  # twice what the store waits for another writer
             self.assertEqual("running", lease.read()["state"])
