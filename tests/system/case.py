@@ -11,12 +11,12 @@ class LabCase(unittest.TestCase):
     """A test inside the lab; run.py sets it."""
 
     lab = None
-    before = 0  # a mark of the capture: other tests leak on purpose
+    captured_before = 0  # a mark of the capture: other tests leak on purpose
     maxDiff = 4000
 
     def assert_nothing_leaked(self, since=None):
         """Not one packet on the provider's uplink or loopback that should not be there."""
-        mark = self.before if since is None else since
+        mark = self.captured_before if since is None else since
         self.assertEqual([], [str(leak) for leak in self.lab.oracle.leaks(mark)])
 
 
@@ -29,7 +29,7 @@ class DaemonCase(LabCase):
     @classmethod
     def setUpClass(cls):
         cls.daemon = cls.lab.daemon(cls.__name__.lower(), cls.settings)
-        cls.before = cls.lab.oracle.mark()
+        cls.captured_before = cls.lab.oracle.mark()
         cls.daemon.start()
         cls.client = cls.daemon.client()
 
