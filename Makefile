@@ -42,15 +42,15 @@ LINK_AS_ONE := $(if $(AS_ONE),-flto=auto $(OPTIMIZE))
 LINK_APART := $(if $(AS_ONE),-fno-lto)
 $(BUILD)/nat/%.o: CFLAGS += $(if $(AS_ONE),-flto -ffat-lto-objects)
 
-SOURCES := $(filter-out api/main.c,$(wildcard base/*.c nat/*.c store/*.c vmm/*.c api/*.c))
+SOURCES := $(wildcard base/*.c nat/*.c store/*.c vmm/*.c api/*/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
-HEADERS := $(wildcard base/*.h nat/*.h store/*.h vmm/*.h api/*.h)
+HEADERS := $(wildcard base/*.h nat/*.h store/*.h vmm/*.h api/*/*.h)
 
 # Files that the binary carries, each as a C array made from its bytes.
 EMBEDDED := $(sort $(wildcard store/migrations/*.sql)) $(wildcard web/*.html web/*.js web/*.css) openapi.yaml
 EMBED_OBJECTS := $(BUILD)/embed/embed.o
 
-TEST_SOURCES := $(wildcard tests/base/test_*.c tests/nat/test_*.c tests/store/test_*.c tests/vmm/test_*.c tests/api/test_*.c)
+TEST_SOURCES := $(wildcard tests/base/test_*.c tests/nat/test_*.c tests/store/test_*.c tests/vmm/test_*.c tests/api/*/test_*.c)
 TEST_SUPPORT := $(filter-out $(TEST_SOURCES) tests/fuzz/%,$(wildcard tests/*/*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz/test_%)
@@ -286,7 +286,7 @@ $(BUILD)/tidy/%.ok: %.c $(HEADERS) .clang-tidy
 lint: ## formatting, clang-tidy, shellcheck
 	$(Q)sh deploy/install-deps.sh build lint test
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
-	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/*/native/*.[ch])
+	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/*/native/*.[ch] tests/api/*/*.[ch])
 	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh deploy/completion/*.bash deploy/slurm/*.sbatch base/*.sh .ci/run
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
 	$(Q)echo "lint: done"

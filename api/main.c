@@ -14,8 +14,8 @@
 #include <malloc.h>
 #endif
 
-#include "api/command.h"
-#include "api/secret_alloc.h"
+#include "api/command/command.h"
+#include "api/host/secret_alloc.h"
 
 static const char usage[] =
     "usage: omertad [serve] [OPTION...]       run the daemon\n"

@@ -29,7 +29,7 @@ UNREACHABLE = {
 
 def run_tests(build, folder):
     """Run each unit test with a profile of its own. Return: the binaries"""
-    binaries = sorted(path for path in (build / "tests").glob("*/test_*") if path.suffix == "")
+    binaries = sorted(path for path in (build / "tests").rglob("test_*") if path.suffix == "")
     for binary in binaries:
         profile = folder / f"{binary.parent.name}-{binary.name}.profraw"
         done = subprocess.run([binary], cwd=ROOT, env={**os.environ, "LLVM_PROFILE_FILE": str(profile)},

@@ -42,7 +42,7 @@ def run_cmocka(binary):
 def unit_tests(build):
     """Run every unit test binary below the build folder."""
     totals = [0, 0, 0]
-    binaries = sorted(path for path in (build / "tests").glob("*/test_*") if path.suffix == "")
+    binaries = sorted(path for path in (build / "tests").rglob("test_*") if path.suffix == "")
     if not binaries:
         print(f"no unit tests below {build}: run make unit-binaries")
         return [0, 1, 0]
@@ -50,7 +50,7 @@ def unit_tests(build):
         start = time.monotonic()
         passed, failed, skipped, output = run_cmocka(binary)
         totals = [total + more for total, more in zip(totals, (passed, failed, skipped))]
-        name = f"{binary.parent.name}/{binary.name}"
+        name = str(binary.relative_to(build / "tests"))
         print(f"  {'FAIL' if failed else 'ok  '} {name:36} {passed:4} passed  {time.monotonic() - start:5.1f} s", flush=True)
         if failed:
             print(output)

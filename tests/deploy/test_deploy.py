@@ -38,7 +38,7 @@ def options_of(command):
 
 def configuration_keys():
     """Every key that the configuration's reader knows."""
-    text = (ROOT / "api/config.c").read_text(encoding="utf-8")
+    text = (ROOT / "api/config/config.c").read_text(encoding="utf-8")
     lists = re.findall(r"static const char \*const keys\[\] = \{(.*?)NULL\}", text, re.DOTALL)
     return {key for words in lists for key in re.findall(r'"(\w+)"', words)}
 

@@ -38,7 +38,7 @@ def promtool(*arguments):
 
 def known_metrics():
     """Names that the daemon's source gives to Prometheus."""
-    return set(METRIC.findall((ROOT / "api/handle_metrics.c").read_text(encoding="utf-8")))
+    return set(METRIC.findall((ROOT / "api/resource/handle_metrics.c").read_text(encoding="utf-8")))
 
 
 def expressions():
@@ -51,7 +51,7 @@ def expressions():
 
 def exit_codes():
     """Exit codes of `omertad run` that its header has."""
-    text = (ROOT / "api/run_exit.h").read_text(encoding="utf-8")
+    text = (ROOT / "api/command/run_exit.h").read_text(encoding="utf-8")
     return {int(code) for code in re.findall(r"RUN_\w+ = (\d+)", text)}
 
 
@@ -161,7 +161,7 @@ class Nomad(unittest.TestCase):
     def test_the_health_check_is_a_route(self):
         text = (DEPLOY / "nomad/omertad.nomad.hcl").read_text(encoding="utf-8")
         path = re.search(r'path\s*=\s*"([^"]+)"', text).group(1)
-        self.assertIn(f'"{path}"', (ROOT / "api/route.c").read_text(encoding="utf-8"))
+        self.assertIn(f'"{path}"', (ROOT / "api/resource/route_table.c").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

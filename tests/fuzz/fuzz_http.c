@@ -6,7 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "api/http.h"
+#include "api/http/http.h"
 #include "tests/fuzz/fuzz.h"
 
 enum { ANSWER_BYTES = 65536, WAIT_MS = 60000 };

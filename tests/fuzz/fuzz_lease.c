@@ -2,8 +2,8 @@
  * what is taken as good keeps its bounds. */
 #include <string.h>
 
-#include "api/decode.h"
-#include "api/lease_request.h"
+#include "api/json/decode.h"
+#include "api/lease/lease_request.h"
 #include "tests/fuzz/fuzz.h"
 
 static void expect_faults(const struct decode_errors *errors)

@@ -2,8 +2,8 @@
  * that the NAT enforces. */
 #include <string.h>
 
-#include "api/decode.h"
-#include "api/network_request.h"
+#include "api/json/decode.h"
+#include "api/lease/network_request.h"
 #include "tests/fuzz/fuzz.h"
 
 static void expect_policy(const struct network_request *request)
