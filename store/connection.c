@@ -1,10 +1,9 @@
-/* One SQLite connection: how it is opened, and transactions. Durability is WAL with synchronous=FULL: an answer that
- * was given survives a crash of the machine. */
+/* One SQLite connection: how it is opened, and reads. Durability is WAL with synchronous=FULL: an answer that was given
+ * survives a crash of the machine. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "store/internal.h"
 
 /* fullfsync is for macOS, where fsync(2) stops at the drive's cache; elsewhere it does nothing. */
@@ -74,60 +73,14 @@ void connection_close(struct store_connection *connection)
     pthread_mutex_destroy(&connection->lock);
 }
 
-static void lock(struct store_connection *connection)
-{
-    REQUIRE(pthread_mutex_lock(&connection->lock) == 0);
-}
-
-static void unlock(struct store_connection *connection)
-{
-    REQUIRE(pthread_mutex_unlock(&connection->lock) == 0);
-}
-
-static int run_cached(struct store *store, const char *sql, struct error *err)
-{
-    struct query query SCOPED_QUERY = {0};
-    if (query_open(&query, &store->writer, sql, err) < 0)
-        return query.code;
-    return query_run(&query);
-}
-
-int store_begin(struct store *store, struct error *err)
-{
-    lock(&store->writer);
-    int result = run_cached(store, "BEGIN IMMEDIATE", err);
-    store->event_written = false;
-    if (result < 0)
-        unlock(&store->writer);
-    return result;
-}
-
-int store_finish(struct store *store, int result, struct error *err)
-{
-    if (result == 0) {
-        uint64_t begin_us = clock_monotonic_us();
-        result = run_cached(store, "COMMIT", err);
-        histogram_add(&store->commits, clock_monotonic_us() - begin_us);
-    }
-    /* A full disk or an I/O error may have rolled back already. What ROLLBACK says adds nothing to the first error;
-     * were it ever to fail, the next BEGIN says so. */
-    if (result < 0 && sqlite3_get_autocommit(store->writer.db) == 0)
-        run_cached(store, "ROLLBACK", NULL);
-    bool tell = result == 0 && store->event_written && store->notify != NULL;
-    unlock(&store->writer);
-    if (tell)
-        store->notify(store->notify_context);
-    return result;
-}
-
 int store_read(struct store *store, struct query *query, const char *sql, struct error *err)
 {
-    lock(&store->reader);
+    REQUIRE(pthread_mutex_lock(&store->reader.lock) == 0);
     return query_open(query, &store->reader, sql, err);
 }
 
 void store_read_done(struct store *store, struct query *query)
 {
     query_close(query);
-    unlock(&store->reader);
+    REQUIRE(pthread_mutex_unlock(&store->reader.lock) == 0);
 }

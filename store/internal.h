@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@ enum store_internal_limits {
     STORE_BUSY_MS = 250,               /* nobody else writes but a backup or a curious sqlite3 shell */
     STORE_WAL_BYTES = 16777216,        /* the log file is cut back to this after a checkpoint */
     STORE_MESSAGE_BYTES = 256,         /* SQLite's own words in an error; the rest of the message is ours */
+    STORE_MEMBERS_MAX = 64,            /* transactions in one commit: bounds how long the first of them waits */
     STORE_EVENTS_KEPT = 100000,        /* about 30 MB, and days of history at one event a second */
     STORE_EVENTS_PRUNE = 256,          /* rows removed at once, so that most transactions remove none */
     STORE_EVIDENCE_PRUNE = 64,         /* violations made between two looks for evidence to purge */
@@ -49,7 +51,11 @@ struct store {
     struct store_connection writer;
     struct store_connection reader;
     char epoch[STORE_EPOCH_BYTES]; /* of the log of events */
-    bool event_written;            /* in the transaction at hand; the writer's holder */
+    atomic_uint wanted;            /* how many wait for the writer */
+    pthread_cond_t committed;      /* with the writer's lock; the three below belong to the writer's holder */
+    struct store_member *members;  /* whose work stands in the open transaction (transaction.c) */
+    unsigned member_count;
+    bool event_written;            /* in the open transaction */
     void (*notify)(void *context); /* or NULL; set before there are threads */
     void *notify_context;
     struct histogram commits;
@@ -121,12 +127,18 @@ int64_t query_int(struct query *query);
 /** query_bytes() - Next column's bytes. Return: number of them; the pointer is valid until the next step */
 size_t query_bytes(struct query *query, const uint8_t **ret_bytes);
 
-/** store_begin() - Lock the writer and begin a transaction. Return: 0 or negative (nothing is locked then) */
+/**
+ * store_begin() - Lock the writer and begin a transaction, or a part of the one that others have left open
+ * Return: 0; negative, and nothing is locked then
+ * Thread: any that has not begun one
+ */
 int store_begin(struct store *store, struct error *err);
 
 /**
- * store_finish() - Commit when @result is 0, else roll back; unlock the writer
- * Return: @result, or why the commit failed
+ * store_finish() - Keep what was written when @result is 0, else undo it; unlock the writer
+ * @err:   as filled for @result
+ * Return: @result, once all that it may rest on is committed; or why the commit failed
+ * Thread: that of store_begin()
  */
 int store_finish(struct store *store, int result, struct error *err);
 

@@ -130,6 +130,7 @@ int store_open(const char *path, struct store **ret_store, struct error *err)
     if (store == NULL)
         return error_set(err, -ENOMEM, "no memory for the store");
     store->lock_fd = -1;
+    REQUIRE(pthread_cond_init(&store->committed, NULL) == 0);
     store->path = strdup(path);
     int result = store->path == NULL ? error_set(err, -ENOMEM, "no memory for a path") : open_parts(store, err);
     if (result < 0) {
@@ -146,6 +147,7 @@ void store_close(struct store *store)
         return;
     connection_close(&store->reader);
     connection_close(&store->writer); /* the last one: moves the log into the database */
+    REQUIRE(pthread_cond_destroy(&store->committed) == 0);
     fd_close(&store->lock_fd);
     free(store->path);
     free(store);

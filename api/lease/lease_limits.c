@@ -46,12 +46,9 @@ void lease_limits_came(void *context, const struct id *id, enum lease_due due)
     }
     bool silent = due == LEASE_DUE_SILENCE;
     pthread_rwlock_rdlock(&service->gate);
-    pthread_mutex_lock(&service->starting);
     if (service->vmm != NULL &&
-        vmm_stop_for(service->vmm, id, silent ? VMM_END_HEARTBEAT_LOST : VMM_END_DEADLINE) == -ENOENT &&
-        lease_service_end_lost(service, id, silent ? LEASE_HEARTBEAT_LOST : LEASE_EXPIRED, "provider", &err) < 0)
+        lease_service_stop(service, id, silent ? VMM_END_HEARTBEAT_LOST : VMM_END_DEADLINE, &err) < 0)
         log_line(service->log, LOG_ERROR, "store.failed", "lease=%s cause=\"%s\"", id->text, err.message);
-    pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
 }
 

@@ -7,6 +7,7 @@
 
 #include "api/lease/encode.h"
 #include "api/lease/journal.h"
+#include "api/lease/lease_event.h"
 #include "api/lease/lease_limits.h"
 #include "base/clock.h"
 
@@ -20,8 +21,8 @@ int lease_service_init(struct lease_service *service, struct store *store, const
     *service = (struct lease_service){
         .store = store, .log = log, .capacity = *capacity, .expiring_lead_s = LEASE_EXPIRING_LEAD_S};
     vmm_boot_id(service->boot_id);
-    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->starting, NULL) == 0 &&
-            pthread_mutex_init(&service->policy_turn, NULL) == 0);
+    REQUIRE(pthread_rwlock_init(&service->gate, NULL) == 0 && pthread_mutex_init(&service->policy_turn, NULL) == 0);
+    starting_init(&service->starting);
     return lease_watch_open(lease_limits_came, service, &service->watch, err);
 }
 
@@ -30,7 +31,7 @@ void lease_service_done(struct lease_service *service)
     REQUIRE(service->vmm == NULL);
     lease_watch_close(service->watch);
     pthread_mutex_destroy(&service->policy_turn);
-    pthread_mutex_destroy(&service->starting);
+    starting_done(&service->starting);
     pthread_rwlock_destroy(&service->gate);
 }
 
@@ -249,11 +250,13 @@ int lease_service_create(struct lease_service *service, const struct lease_reque
     fill_row(service, ret_lease, request, &spec);
 
     pthread_rwlock_rdlock(&service->gate);
-    pthread_mutex_lock(&service->starting);
     int result = place_socket(service, &spec, ret_lease, err);
-    if (result == 0)
+    if (result == 0) {
+        struct start start = {.id = &ret_lease->id};
+        starting_add(&service->starting, &start);
         result = reserve_and_start(service, &spec, ret_lease, once, err);
-    pthread_mutex_unlock(&service->starting);
+        starting_remove(&service->starting, &start);
+    }
     pthread_rwlock_unlock(&service->gate);
     sodium_memzero(&spec, sizeof spec);
     return result;
@@ -279,9 +282,11 @@ int lease_service_try(struct lease_service *service, const struct lease_request 
 
 /* ---- release and questions ------------------------------------------------------------------------------------- */
 
-int lease_service_end_lost(struct lease_service *service, const struct id *id, enum lease_reason reason,
-                           const char *initiated_by, struct error *err)
+/* As lease_service_stop(), of a lease that has no machine. */
+static int end_lost(struct lease_service *service, const struct id *id, enum vmm_end cause, struct error *err)
 {
+    const char *initiated_by;
+    enum lease_reason reason = lease_event_reason(cause, &initiated_by);
     if (service->journal != NULL && journal_holds(service->journal, id))
         return 0;
     uint64_t now_ms = clock_wall_ms();
@@ -300,7 +305,13 @@ int lease_service_end_lost(struct lease_service *service, const struct id *id, e
     if (result == 0)
         log_line(service->log, LOG_WARNING, "lease.terminated", "lease=%s reason=%s detail=\"%s\"", id->text,
                  lease_reason_name(reason), end.detail);
-    return 0;
+    return 1;
+}
+
+int lease_service_stop(struct lease_service *service, const struct id *id, enum vmm_end end, struct error *err)
+{
+    starting_await(&service->starting, id);
+    return vmm_stop_for(service->vmm, id, end) == -ENOENT ? end_lost(service, id, end, err) : 0;
 }
 
 int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,
@@ -310,16 +321,14 @@ int lease_service_release(struct lease_service *service, const char *id, struct 
     if (result < 0 || lease_is_final(ret_lease->state))
         return result;
     pthread_rwlock_rdlock(&service->gate);
-    pthread_mutex_lock(&service->starting);
     if (service->vmm == NULL)
         result = error_set(err, -ESHUTDOWN, "The daemon is ending; it ends this lease too.");
-    else if (vmm_stop(service->vmm, &ret_lease->id) == -ENOENT)
-        result = lease_service_end_lost(service, &ret_lease->id, LEASE_RELEASED, "orchestrator", err);
-    else /* it ends in any case; that is said only once the next daemon would know */
+    else
+        result = lease_service_stop(service, &ret_lease->id, VMM_END_ASKED, err);
+    if (result == 0) /* it ends in any case; that is said only once the next daemon would know */
         result = store_lease_release(service->store, id, err);
-    if (result == 0 || result == -EALREADY)
+    if (result >= 0 || result == -EALREADY)
         result = store_lease_get(service->store, id, ret_lease, err);
-    pthread_mutex_unlock(&service->starting);
     pthread_rwlock_unlock(&service->gate);
     return result;
 }

@@ -8,6 +8,7 @@
 
 #include "api/lease/lease_request.h"
 #include "api/lease/lease_watch.h"
+#include "api/lease/starting.h"
 #include "base/log.h"
 #include "store/store.h"
 #include "vmm/vmm.h"
@@ -23,7 +24,7 @@ enum lease_service_limits {
  * @gate: held for reading while @vmm is used, for writing while it is put in or taken out
  * @vmm:  NULL before lease_service_attach() and after lease_service_detach()
  * @journal: writes what machines do; NULL before journal_start(). Not owned
- * @starting: held while a lease has a row and its machine is not asked for yet, so that nobody takes it for a lost one
+ * @starting: leases that have a row and whose machine is not asked for yet
  * @policy_turn: held while a lease's policy is replaced: see lease_policy.h
  * @tunnel_timeout_ms: for a tunnel to come up, 0 without end; the owner sets both after lease_service_init()
  * @resolvers: of guests that install online; set by the owner as well
@@ -42,7 +43,7 @@ struct lease_service {
     pthread_rwlock_t gate;
     struct vmm *vmm;
     struct journal *journal;
-    pthread_mutex_t starting;
+    struct starting starting;
     pthread_mutex_t policy_turn;
     uint32_t tunnel_timeout_ms;
     uint32_t tunnel_lost_ms;
@@ -126,12 +127,12 @@ int lease_service_renew(struct lease_service *service, const struct id *id, uint
 int lease_service_heartbeat(struct lease_service *service, const struct id *id, struct error *err);
 
 /**
- * lease_service_end_lost() - End a lease without a machine: its end waits in the journal, or nobody knows of it any more
- * Return: 0; what the store says of a row that has to be ended here
- * Thread: any, with the gate held for reading, and @starting
+ * lease_service_stop() - Have a lease's machine stopped; a lease without a machine is ended here, unless its end is on its
+ *                        way to the store
+ * Return: 0 when its end is on its way; 1 when it was ended here; what the store says of a row that had to be ended
+ * Thread: any, with the gate held for reading and machines there
  */
-int lease_service_end_lost(struct lease_service *service, const struct id *id, enum lease_reason reason,
-                           const char *initiated_by, struct error *err);
+int lease_service_stop(struct lease_service *service, const struct id *id, enum vmm_end end, struct error *err);
 
 /** lease_service_ended() - Nothing of a lease's machine is left; its time limits are over. Thread: any */
 void lease_service_ended(struct lease_service *service, const struct id *id);
