@@ -273,18 +273,21 @@ static int move(struct store *store, const char *id, const struct store_change *
     return query_run(&query);
 }
 
-static int tell_moved(struct store *store, const char *id, enum lease_state from, uint64_t at_ms, struct error *err)
+/* @from, @to: one step of what the row's change stands for. */
+static int tell_moved(struct store *store, const char *id, enum lease_state from, enum lease_state to, uint64_t at_ms,
+                      struct error *err)
 {
     struct query query SCOPED_QUERY = {0};
     static const char sql[] = "INSERT INTO events (at_ms, type, lease_id, data)"
                               " SELECT ?2, 'lease.state_changed', id,"
-                              " json_object('from', ?3, 'to', state, 'detail', state_detail)"
+                              " json_object('from', ?3, 'to', ?4, 'detail', state_detail)"
                               " FROM leases WHERE id = ?1";
     if (query_open(&query, &store->writer, sql, err) < 0)
         return query.code;
     query_bind_key(&query, id);
     query_bind_u64(&query, at_ms);
     query_bind_text(&query, lease_state_name(from), STORE_WORD_BYTES);
+    query_bind_text(&query, lease_state_name(to), STORE_WORD_BYTES);
     return event_write(store, &query);
 }
 
@@ -302,7 +305,7 @@ static int transition(struct store *store, const char *id, const struct store_ch
     }
     result = move(store, id, change, err);
     if (result == 0)
-        result = tell_moved(store, id, from, change->at_ms, err);
+        result = tell_moved(store, id, from, change->to, change->at_ms, err);
     if (result == 0 && from == LEASE_RECOVERING && change->to == LEASE_RUNNING)
         result = lease_tell(store,
                             "INSERT INTO events (at_ms, type, lease_id, data)"
@@ -433,21 +436,24 @@ int store_lease_policy(struct store *store, const char *id, uint64_t generation,
     return store_finish(store, note_policy(store, id, generation, at_ms, err), err);
 }
 
+/* A lease without a hypervisor makes its way in one change of its row, and each step of it is an event. */
 static int open_external(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)
 {
-    static const enum lease_state steps[] = {LEASE_PREPARING, LEASE_STARTING, LEASE_RUNNING};
-    const size_t count = sizeof steps / sizeof *steps;
+    const struct store_change change = {.to = LEASE_RUNNING, .at_ms = at_ms};
     enum lease_state state = LEASE_TERMINATED;
     int result = lease_living(store, id, &state, err);
-    /* One that an earlier daemon had open is on its way already. */
-    for (size_t at = state == LEASE_RECOVERING ? count - 1 : 0; result == 0 && at < count; at++) {
-        const struct store_change change = {.to = steps[at], .at_ms = at_ms};
-        if (change.to == LEASE_RUNNING) /* never before its filter */
-            result = note_policy(store, id, generation, at_ms, err);
-        if (result == 0)
-            result = transition(store, id, &change, err);
-    }
-    return result;
+    if (result == 0 && state == LEASE_PENDING)
+        result = tell_moved(store, id, LEASE_PENDING, LEASE_PREPARING, at_ms, err);
+    if (result == 0 && state == LEASE_PENDING)
+        result = tell_moved(store, id, LEASE_PREPARING, LEASE_STARTING, at_ms, err);
+    if (result == 0) /* it never runs before its filter */
+        result = note_policy(store, id, generation, at_ms, err);
+    if (result < 0)
+        return result;
+    if (state != LEASE_PENDING) /* an earlier daemon had it open, or it does so already */
+        return transition(store, id, &change, err);
+    result = move(store, id, &change, err);
+    return result < 0 ? result : tell_moved(store, id, LEASE_STARTING, LEASE_RUNNING, at_ms, err);
 }
 
 int store_lease_opened(struct store *store, const char *id, uint64_t generation, uint64_t at_ms, struct error *err)

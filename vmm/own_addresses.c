@@ -1,17 +1,19 @@
 /* Two sources, united. The interfaces' addresses are what people think of; they count even while the interface is down.
  * The routing table `local` is what the kernel goes by: it also holds prefixes that the machine answers for as a whole
- * (`ip route add local 198.51.100.0/28 dev lo`). Of those outside of 127/8, each address is one of the machine's own. */
+ * (`ip route add local 198.51.100.0/28 dev lo`). Of those outside of 127/8, each address is one of the machine's own.
+ * Both are asked over netlink; getifaddrs(3) would ask for every interface as well, at three times the cost. */
 #include "vmm/own_addresses.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#ifndef OMERTAD_PORTABLE
+#ifdef OMERTAD_PORTABLE
+#include <ifaddrs.h>
+#else
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #endif
@@ -41,23 +43,6 @@ static int add(struct gathered *all, uint32_t ip, struct error *err)
     return 0;
 }
 
-static int add_interfaces(struct gathered *all, struct error *err)
-{
-    struct ifaddrs *list;
-    if (getifaddrs(&list) != 0)
-        return error_set(err, -errno, "the machine's own addresses cannot be read: %s", strerror(errno));
-    int rc = 0;
-    for (const struct ifaddrs *one = list; one != NULL && rc == 0; one = one->ifa_next) {
-        if (one->ifa_addr == NULL || one->ifa_addr->sa_family != AF_INET)
-            continue;
-        struct sockaddr_in name;
-        memcpy(&name, one->ifa_addr, sizeof name);
-        rc = add(all, ntohl(name.sin_addr.s_addr), err);
-    }
-    freeifaddrs(list);
-    return rc;
-}
-
 #ifndef OMERTAD_PORTABLE
 
 static int add_prefix(struct gathered *all, uint32_t ip, unsigned length, uint32_t table, struct error *err)
@@ -76,34 +61,69 @@ static int add_prefix(struct gathered *all, uint32_t ip, unsigned length, uint32
     return rc;
 }
 
-/* @bytes: what follows the header of one RTM_NEWROUTE. */
-static int add_route(struct gathered *all, const uint8_t *bytes, size_t left, struct error *err)
+/* A message about an address or a route: its family's header, and the attributes that hold one 32-bit value. */
+struct attributes {
+    uint32_t value[RTA_TABLE + 1]; /* by type, as sent */
+    bool has[RTA_TABLE + 1];
+};
+
+/* @bytes: what follows the family's header. */
+static void read_attributes(const uint8_t *bytes, size_t left, struct attributes *ret)
 {
-    struct rtmsg route;
-    if (left < NLMSG_ALIGN(sizeof route))
-        return error_set(err, -EBADMSG, "the kernel sent a truncated route");
-    memcpy(&route, bytes, sizeof route);
-    if (route.rtm_family != AF_INET || route.rtm_type != RTN_LOCAL || route.rtm_dst_len > 32)
-        return 0;
-    bytes += NLMSG_ALIGN(sizeof route);
-    left -= NLMSG_ALIGN(sizeof route);
-    uint32_t ip = 0;
-    uint32_t table = route.rtm_table;
+    *ret = (struct attributes){0};
     for (struct rtattr head; left >= sizeof head;) {
         memcpy(&head, bytes, sizeof head);
         if (head.rta_len < sizeof head || head.rta_len > left)
             break;
-        if (head.rta_len == RTA_LENGTH(sizeof ip) && head.rta_type == RTA_DST)
-            memcpy(&ip, bytes + RTA_LENGTH(0), sizeof ip);
-        if (head.rta_len == RTA_LENGTH(sizeof table) && head.rta_type == RTA_TABLE)
-            memcpy(&table, bytes + RTA_LENGTH(0), sizeof table);
+        if (head.rta_len == RTA_LENGTH(sizeof *ret->value) && head.rta_type <= RTA_TABLE) {
+            memcpy(&ret->value[head.rta_type], bytes + RTA_LENGTH(0), sizeof *ret->value);
+            ret->has[head.rta_type] = true;
+        }
         size_t step = RTA_ALIGN(head.rta_len);
         if (step > left)
             break;
         bytes += step;
         left -= step;
     }
-    return add_prefix(all, ntohl(ip), route.rtm_dst_len, table, err);
+}
+
+/* @bytes: what follows the header of one RTM_NEWADDR. */
+static int add_address(struct gathered *all, const uint8_t *bytes, size_t left, struct error *err)
+{
+    struct ifaddrmsg address;
+    struct attributes attributes;
+    if (left < NLMSG_ALIGN(sizeof address))
+        return error_set(err, -EBADMSG, "the kernel sent a truncated address");
+    memcpy(&address, bytes, sizeof address);
+    if (address.ifa_family != AF_INET)
+        return 0;
+    read_attributes(bytes + NLMSG_ALIGN(sizeof address), left - NLMSG_ALIGN(sizeof address), &attributes);
+    /* On a link between two ends IFA_ADDRESS is the other one's. */
+    if (attributes.has[IFA_LOCAL])
+        return add(all, ntohl(attributes.value[IFA_LOCAL]), err);
+    return attributes.has[IFA_ADDRESS] ? add(all, ntohl(attributes.value[IFA_ADDRESS]), err) : 0;
+}
+
+/* @bytes: what follows the header of one RTM_NEWROUTE. */
+static int add_route(struct gathered *all, const uint8_t *bytes, size_t left, struct error *err)
+{
+    struct rtmsg route;
+    struct attributes attributes;
+    if (left < NLMSG_ALIGN(sizeof route))
+        return error_set(err, -EBADMSG, "the kernel sent a truncated route");
+    memcpy(&route, bytes, sizeof route);
+    if (route.rtm_family != AF_INET || route.rtm_type != RTN_LOCAL || route.rtm_dst_len > 32)
+        return 0;
+    read_attributes(bytes + NLMSG_ALIGN(sizeof route), left - NLMSG_ALIGN(sizeof route), &attributes);
+    uint32_t table = attributes.has[RTA_TABLE] ? attributes.value[RTA_TABLE] : route.rtm_table;
+    return add_prefix(all, ntohl(attributes.value[RTA_DST]), route.rtm_dst_len, table, err);
+}
+
+static int add_message(struct gathered *all, uint16_t type, const uint8_t *bytes, size_t left, struct error *err)
+{
+    if (type == RTM_NEWADDR)
+        return add_address(all, bytes, left, err);
+    return type == RTM_NEWROUTE ? add_route(all, bytes, left, err) : 0;
 }
 
 /* Return: 1 at the end of the dump, 0 when there is more, negative. */
@@ -118,10 +138,8 @@ static int take_messages(struct gathered *all, const uint8_t *bytes, size_t left
         if (head.nlmsg_type == NLMSG_DONE)
             return 1;
         if (head.nlmsg_type == NLMSG_ERROR)
-            return error_set(err, -EIO, "the kernel refuses to show its routes");
-        int rc = head.nlmsg_type == RTM_NEWROUTE
-                     ? add_route(all, bytes + NLMSG_HDRLEN, head.nlmsg_len - NLMSG_HDRLEN, err)
-                     : 0;
+            return error_set(err, -EIO, "the kernel refuses to show its addresses and routes");
+        int rc = add_message(all, head.nlmsg_type, bytes + NLMSG_HDRLEN, head.nlmsg_len - NLMSG_HDRLEN, err);
         size_t step = NLMSG_ALIGN(head.nlmsg_len);
         if (rc != 0 || step > left)
             return rc;
@@ -131,51 +149,65 @@ static int take_messages(struct gathered *all, const uint8_t *bytes, size_t left
     return 0;
 }
 
-static int dump_routes(struct gathered *all, bool *torn, struct error *err)
+/* @type: RTM_GETADDR or RTM_GETROUTE; the latter's header is longer, and a longer one is allowed for both. */
+static int dump(struct gathered *all, int fd, uint8_t bytes[static DUMP_BYTES], uint16_t type, bool *torn,
+                struct error *err)
 {
-    int fd SCOPED_FD = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    uint8_t *bytes SCOPED_FREE = malloc(DUMP_BYTES);
-    if (fd < 0 || bytes == NULL)
-        return error_set(err, -errno, "cannot ask for routes: %s", strerror(errno));
     const struct {
         struct nlmsghdr head;
-        struct rtmsg route;
-    } ask = {.head = {.nlmsg_len = sizeof ask, .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-             .route = {.rtm_family = AF_INET}};
+        struct rtmsg family;
+    } ask = {.head = {.nlmsg_len = sizeof ask, .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+             .family = {.rtm_family = AF_INET}};
     if (send(fd, &ask, sizeof ask, 0) != (ssize_t)sizeof ask)
-        return error_set(err, -errno, "cannot ask for routes: %s", strerror(errno));
+        return error_set(err, -errno, "cannot ask for addresses and routes: %s", strerror(errno));
     while (true) {
         ssize_t length = recv(fd, bytes, DUMP_BYTES, MSG_TRUNC);
         if (length < 0 && errno == EINTR)
             continue;
         if (length < 0)
-            return error_set(err, -errno, "cannot read routes: %s", strerror(errno));
+            return error_set(err, -errno, "cannot read addresses and routes: %s", strerror(errno));
         if (length > DUMP_BYTES)
-            return error_set(err, -EBADMSG, "the kernel's routes do not fit");
+            return error_set(err, -EBADMSG, "the kernel's answer does not fit");
         int rc = take_messages(all, bytes, (size_t)length, torn, err);
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
 }
 
-static int add_routes(struct gathered *all, struct error *err)
+static int gather(struct gathered *all, struct error *err)
 {
+    int fd SCOPED_FD = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    uint8_t *bytes SCOPED_FREE = malloc(DUMP_BYTES);
+    if (fd < 0 || bytes == NULL)
+        return error_set(err, -errno, "cannot ask for addresses and routes: %s", strerror(errno));
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         bool torn = false;
-        int rc = dump_routes(all, &torn, err);
+        int rc = dump(all, fd, bytes, RTM_GETADDR, &torn, err);
+        if (rc == 0)
+            rc = dump(all, fd, bytes, RTM_GETROUTE, &torn, err);
         if (rc != 0 || !torn)
             return rc;
     }
-    return error_set(err, -EAGAIN, "the machine's routes change too fast to be read");
+    return error_set(err, -EAGAIN, "the machine's addresses change too fast to be read");
 }
 
 #else
 
-static int add_routes(struct gathered *all, struct error *err)
+static int gather(struct gathered *all, struct error *err)
 {
-    (void)all;
-    (void)err;
-    return 0;
+    struct ifaddrs *list;
+    if (getifaddrs(&list) != 0)
+        return error_set(err, -errno, "the machine's own addresses cannot be read: %s", strerror(errno));
+    int rc = 0;
+    for (const struct ifaddrs *one = list; one != NULL && rc == 0; one = one->ifa_next) {
+        if (one->ifa_addr == NULL || one->ifa_addr->sa_family != AF_INET)
+            continue;
+        struct sockaddr_in name;
+        memcpy(&name, one->ifa_addr, sizeof name);
+        rc = add(all, ntohl(name.sin_addr.s_addr), err);
+    }
+    freeifaddrs(list);
+    return rc;
 }
 
 #endif
@@ -190,9 +222,7 @@ static int compare(const void *one, const void *two)
 int own_addresses_read(uint32_t *ret_ips, size_t capacity, size_t *ret_count, struct error *err)
 {
     struct gathered all = {.ips = ret_ips, .capacity = capacity};
-    int rc = add_interfaces(&all, err);
-    if (rc == 0)
-        rc = add_routes(&all, err);
+    int rc = gather(&all, err);
     if (rc != 0)
         return rc;
     if (all.count == 0)

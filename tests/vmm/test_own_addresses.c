@@ -83,11 +83,13 @@ static int read_all(void)
 {
     if (run("ip link set lo up && ip address add 198.51.100.7/32 dev lo && ip address add 192.168.77.1/32 dev lo && "
             "ip link add a0 type veth peer name a1 && ip address add 10.1.2.3/24 dev a0 && "
+            "ip address add 10.9.0.1 peer 10.9.0.2 dev a0 && "
             "ip route add local 203.0.113.16/30 dev lo && ip route add local default dev lo table 100 && "
             "ip route add 8.8.8.0/24 dev lo") != 0)
         return CANNOT;
     static const uint32_t wanted[] = {
         UINT32_C(0x0A010203), /* of an interface that is down */
+        UINT32_C(0x0A090001), /* not its peer's */
         LOOPBACK,
         UINT32_C(0xC0A84D01),
         UINT32_C(0xC6336407),
