@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/internal.h"
+
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
 {
     (void)status;
@@ -282,4 +284,15 @@ void fixture_expect_whole(const struct store_fixture *fixture, int64_t leases)
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM peers"), leases);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events"), leases);
     assert_string_equal(fixture_text(fixture, "PRAGMA integrity_check"), "ok");
+}
+
+void fixture_set_full(const struct store_fixture *fixture, bool full)
+{
+    struct store_connection *writer = &fixture->store->writer;
+    char sql[64];
+    snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld",
+             full ? 4 + (long long)fixture_number(fixture, "PRAGMA page_count") : INT32_MAX);
+    assert_int_equal(pthread_mutex_lock(&writer->lock), 0);
+    assert_int_equal(sqlite3_exec(writer->db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(pthread_mutex_unlock(&writer->lock), 0);
 }

@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,6 +51,9 @@ void fixture_expect_whole(const struct store_fixture *fixture, int64_t leases);
 /* Fail the test at the first field that differs (padding is not compared). */
 void fixture_assert_same_lease(const struct store_lease *a, const struct store_lease *b);
 void fixture_assert_same_violation(const struct store_violation *a, const struct store_violation *b);
+
+/* A disk that is full for a console but not for a violation's row; or no longer. */
+void fixture_set_full(const struct store_fixture *fixture, bool full);
 
 /* Runs SQL over a connection of its own. Return: SQLite's result code. */
 int fixture_sql(const struct store_fixture *fixture, const char *sql);

@@ -111,18 +111,6 @@ static void an_end_that_cannot_be_written_is_written_when_the_store_lets_go(void
     end(&world);
 }
 
-/* A disk that is full for a console but not for a violation's row. */
-static void set_full(const struct world *world, bool full)
-{
-    sqlite3 *writer = world->fixture->store->writer.db;
-    char sql[64];
-    snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld",
-             full ? 4 + (long long)fixture_number(world->fixture, "PRAGMA page_count") : INT32_MAX);
-    REQUIRE(pthread_mutex_lock(&world->fixture->store->writer.lock) == 0);
-    run_sql(writer, sql);
-    pthread_mutex_unlock(&world->fixture->store->writer.lock);
-}
-
 static void an_end_that_fails_in_its_middle_is_written_once_and_whole(void **state)
 {
     static uint8_t console[VMM_CONSOLE_BYTES];
@@ -137,7 +125,7 @@ static void an_end_that_fails_in_its_middle_is_written_once_and_whole(void **sta
     event.stop_latency_ms = 9;
     event.console = console;
     event.console_bytes = sizeof console;
-    set_full(&world, true);
+    fixture_set_full(world.fixture, true);
     say(&world, &id, event);
     for (unsigned waited = 0; fixture_number(world.fixture, "SELECT count(*) FROM violations") == 0; waited++) {
         assert_true(waited < PATIENCE_MS);
@@ -146,7 +134,7 @@ static void an_end_that_fails_in_its_middle_is_written_once_and_whole(void **sta
     usleep(300 * 1000); /* it is tried more than once */
     assert_false(lease_is_final(read_lease(&world, &id).state));
     assert_true(journal_holds(world.journal, &id));
-    set_full(&world, false);
+    fixture_set_full(world.fixture, false);
     await_written(&world);
     const struct store_lease lease = read_lease(&world, &id);
     assert_int_equal(lease.reason, LEASE_POLICY_VIOLATION);

@@ -66,93 +66,6 @@ static struct store_lease await(const struct store_fixture *fixture, const char 
     return lease;
 }
 
-static void a_lease_lives_from_request_to_release(void **state)
-{
-    const struct store_fixture *fixture = *state;
-    struct vmm_fixture world;
-    struct vmm_spec unused;
-    struct lease_service service;
-    struct journal *journal;
-    struct store_resources capacity = fixture_capacity(4);
-    struct error err = {0};
-    use_store(fixture);
-    fixture_init(&world, program);
-    fixture_spec(&world, "obedient", &unused); /* makes the image */
-    assert_works(lease_service_init(&service, fixture->store, NULL, &capacity, &err), err);
-    assert_works(journal_start(&service, &journal, &err), err);
-    world.config.on_event = journal_event;
-    world.config.context = journal;
-    fixture_open(&world);
-    lease_service_attach(&service, world.vmm);
-
-    struct lease_request request = request_for("obedient");
-    struct store_lease lease;
-    assert_works(lease_service_create(&service, &request, NULL, &lease, &err), err);
-    assert_false(lease_is_final(lease.state));
-    assert_int_equal(strlen(lease.vm_public_key), 44);
-    assert_int_equal(lease.expires_ms - lease.created_ms, 3600000);
-    assert_string_equal(lease.mode, "conntrack");
-    assert_string_equal(lease.on_violation, "terminate");
-    assert_string_equal(lease.boot_isolation, "prebuilt");
-    assert_int_equal(lease.egress_packets_per_s, 7);
-    lease = await(fixture, lease.id.text, LEASE_RUNNING);
-    assert_int_equal(lease.policy_observed, lease.policy_desired);
-    assert_string_equal(lease.accelerator, "tcg");
-    assert_true(lease.pid > 0);
-    struct nat_stats stats;
-    assert_int_equal(lease_service_stats(&service, &lease.id, &stats), 0);
-
-    struct store_lease second;
-    assert_int_equal(lease_service_create(&service, &request, NULL, &second, &err), -EEXIST);
-    assert_string_equal(err.slug, "peer-in-use");
-
-    assert_works(lease_service_release(&service, lease.id.text, &lease, &err), err);
-    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
-    assert_int_equal(lease.reason, LEASE_RELEASED);
-    assert_string_equal(lease.initiated_by, "orchestrator");
-    assert_works(lease_service_release(&service, lease.id.text, &lease, &err), err);
-    assert_int_equal(lease.state, LEASE_TERMINATED);
-    assert_int_equal(lease_service_stats(&service, &lease.id, &stats), -ENOENT);
-
-    world.vmm = lease_service_detach(&service);
-    fixture_done(&world);
-    journal_stop(journal);
-    lease_service_done(&service);
-}
-
-static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
-{
-    const struct store_fixture *fixture = *state;
-    struct vmm_fixture world;
-    struct vmm_spec unused;
-    struct lease_service service;
-    struct journal *journal;
-    struct store_resources capacity = fixture_capacity(4);
-    struct error err = {0};
-    use_store(fixture);
-    fixture_init(&world, program);
-    fixture_spec(&world, "obedient", &unused);
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
-    service.tunnel_timeout_ms = 300;
-    assert_works(journal_start(&service, &journal, &err), err);
-    world.config.on_event = journal_event;
-    world.config.context = journal;
-    fixture_open(&world);
-    lease_service_attach(&service, world.vmm);
-
-    struct lease_request request = request_for("obedient");
-    struct store_lease lease;
-    assert_works(lease_service_create(&service, &request, NULL, &lease, &err), err);
-    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
-    assert_int_equal(lease.reason, LEASE_TUNNEL_TIMEOUT);
-    assert_string_equal(lease.initiated_by, "provider");
-
-    world.vmm = lease_service_detach(&service);
-    fixture_done(&world);
-    journal_stop(journal);
-    lease_service_done(&service);
-}
-
 /* A service over a fake hypervisor, from open_world() to close_world(). */
 struct service_world {
     struct vmm_fixture world;
@@ -182,6 +95,63 @@ static void close_world(struct service_world *it)
     fixture_done(&it->world);
     journal_stop(it->journal);
     lease_service_done(&it->service);
+}
+
+static void a_lease_lives_from_request_to_release(void **state)
+{
+    const struct store_fixture *fixture = *state;
+    struct service_world it;
+    struct error err = {0};
+    open_world(fixture, &it);
+
+    struct lease_request request = request_for("obedient");
+    struct store_lease lease;
+    assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
+    assert_false(lease_is_final(lease.state));
+    assert_int_equal(strlen(lease.vm_public_key), 44);
+    assert_int_equal(lease.expires_ms - lease.created_ms, 3600000);
+    assert_string_equal(lease.mode, "conntrack");
+    assert_string_equal(lease.on_violation, "terminate");
+    assert_string_equal(lease.boot_isolation, "prebuilt");
+    assert_int_equal(lease.egress_packets_per_s, 7);
+    lease = await(fixture, lease.id.text, LEASE_RUNNING);
+    assert_int_equal(lease.policy_observed, lease.policy_desired);
+    assert_string_equal(lease.accelerator, "tcg");
+    assert_true(lease.pid > 0);
+    struct nat_stats stats;
+    assert_int_equal(lease_service_stats(&it.service, &lease.id, &stats), 0);
+
+    struct store_lease second;
+    assert_int_equal(lease_service_create(&it.service, &request, NULL, &second, &err), -EEXIST);
+    assert_string_equal(err.slug, "peer-in-use");
+
+    assert_works(lease_service_release(&it.service, lease.id.text, &lease, &err), err);
+    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
+    assert_int_equal(lease.reason, LEASE_RELEASED);
+    assert_string_equal(lease.initiated_by, "orchestrator");
+    assert_works(lease_service_release(&it.service, lease.id.text, &lease, &err), err);
+    assert_int_equal(lease.state, LEASE_TERMINATED);
+    assert_int_equal(lease_service_stats(&it.service, &lease.id, &stats), -ENOENT);
+
+    close_world(&it);
+}
+
+static void a_lease_whose_tunnel_never_comes_up_is_ended(void **state)
+{
+    const struct store_fixture *fixture = *state;
+    struct service_world it;
+    struct error err = {0};
+    open_world(fixture, &it);
+    it.service.tunnel_timeout_ms = 300;
+
+    struct lease_request request = request_for("obedient");
+    struct store_lease lease;
+    assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
+    lease = await(fixture, lease.id.text, LEASE_TERMINATED);
+    assert_int_equal(lease.reason, LEASE_TUNNEL_TIMEOUT);
+    assert_string_equal(lease.initiated_by, "provider");
+
+    close_world(&it);
 }
 
 static void a_lease_is_warned_of_its_end_and_ends(void **state)
@@ -271,38 +241,53 @@ static void a_lease_lives_as_long_as_its_heart_beats(void **state)
 static void an_image_that_was_changed_ends_its_lease_with_an_event(void **state)
 {
     const struct store_fixture *fixture = *state;
-    struct vmm_fixture world;
-    struct vmm_spec unused;
-    struct lease_service service;
-    struct journal *journal;
-    struct store_resources capacity = fixture_capacity(4);
+    struct service_world it;
     struct error err = {0};
     char path[256];
-    use_store(fixture);
-    fixture_init(&world, program);
-    fixture_spec(&world, "obedient", &unused);
-    FILE *kernel = fopen(fixture_path(&world, "images/obedient/kernel", path), "a");
+    open_world(fixture, &it);
+    FILE *kernel = fopen(fixture_path(&it.world, "images/obedient/kernel", path), "a");
     assert_non_null(kernel);
     fputs("changed", kernel);
     fclose(kernel);
-    assert_works(lease_service_init(&service, fixture->store, NULL, &capacity, &err), err);
-    assert_works(journal_start(&service, &journal, &err), err);
-    world.config.on_event = journal_event;
-    world.config.context = journal;
-    fixture_open(&world);
-    lease_service_attach(&service, world.vmm);
 
     struct lease_request request = request_for("obedient");
     struct store_lease lease;
-    assert_works(lease_service_create(&service, &request, NULL, &lease, &err), err);
+    assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
     lease = await(fixture, lease.id.text, LEASE_TERMINATED);
     assert_int_equal(lease.reason, LEASE_IMAGE_REJECTED);
 
-    world.vmm = lease_service_detach(&service);
-    fixture_done(&world);
-    journal_stop(journal);
-    lease_service_done(&service);
+    close_world(&it);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'image.rejected'"), 1);
+}
+
+/* The machine has ended and the disk does not take that yet: whoever releases the lease meanwhile is answered only when
+ * another daemon would know of it too. */
+static void a_release_is_kept_while_the_end_waits_for_the_disk(void **state)
+{
+    static const uint8_t console[VMM_CONSOLE_BYTES];
+    const struct store_fixture *fixture = *state;
+    struct service_world it;
+    struct error err = {0};
+    struct store_lease lease = fixture_lease(1);
+    const struct store_resources capacity = fixture_capacity(4);
+    open_world(fixture, &it);
+    assert_works(store_lease_reserve(fixture->store, &lease, &capacity, &err), err);
+    const struct vmm_event ended = {.kind = VMM_EVENT_ENDED,
+                                    .id = lease.id,
+                                    .end = VMM_END_GUEST_SHUTDOWN,
+                                    .at_ms = 5,
+                                    .exit_code = -1,
+                                    .console = console,
+                                    .console_bytes = sizeof console};
+    fixture_set_full(fixture, true);
+    journal_event(it.journal, &ended);
+    assert_works(lease_service_release(&it.service, lease.id.text, &lease, &err), err);
+    assert_false(lease_is_final(lease.state));
+    assert_int_equal(fixture_number(fixture, "SELECT release_asked FROM leases"), 1);
+    assert_true(journal_holds(it.journal, &lease.id));
+    fixture_set_full(fixture, false);
+    assert_int_equal(await(fixture, lease.id.text, LEASE_TERMINATED).reason, LEASE_GUEST_SHUTDOWN);
+    close_world(&it);
 }
 
 static void without_machines_nothing_is_reserved(void **state)
@@ -337,6 +322,7 @@ int main(int argc, char **argv)
         STORED(a_renewed_lease_ends_when_the_renewal_says),
         STORED(a_lease_lives_as_long_as_its_heart_beats),
         STORED(an_image_that_was_changed_ends_its_lease_with_an_event),
+        STORED(a_release_is_kept_while_the_end_waits_for_the_disk),
         STORED(without_machines_nothing_is_reserved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
