@@ -37,11 +37,13 @@ static int require_wal(struct store_connection *connection, struct error *err)
 }
 
 /* SQLite's own choices are for other programs. Every UPDATE of a table with triggers uses a table of its own for a moment:
- * with pages taken one at a time that costs two small allocations instead of 90 KiB to be zeroed. Its counting of memory is
- * read by nobody. Changes nothing once a connection is open. */
+ * with pages taken one at a time that costs two small allocations instead of 90 KiB to be zeroed. What may have to be undone
+ * of a transaction's part stays in memory: a kept console would else make a file in /tmp. Its counting of memory is read by
+ * nobody. Changes nothing once a connection is open. */
 static void tune(void)
 {
     sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
+    sqlite3_config(SQLITE_CONFIG_STMTJRNL_SPILL, -1);
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }
 

@@ -286,13 +286,22 @@ void fixture_expect_whole(const struct store_fixture *fixture, int64_t leases)
     assert_string_equal(fixture_text(fixture, "PRAGMA integrity_check"), "ok");
 }
 
+static int take_number(void *context, int count, char **values, char **names)
+{
+    (void)count;
+    (void)names;
+    *(long long *)context = atoll(values[0]); /* NOLINT(cert-err34-c): SQLite's own number */
+    return 0;
+}
+
 void fixture_set_full(const struct store_fixture *fixture, bool full)
 {
     struct store_connection *writer = &fixture->store->writer;
+    long long pages = 0;
     char sql[64];
-    snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld",
-             full ? 4 + (long long)fixture_number(fixture, "PRAGMA page_count") : INT32_MAX);
     assert_int_equal(pthread_mutex_lock(&writer->lock), 0);
+    assert_int_equal(sqlite3_exec(writer->db, "PRAGMA page_count", take_number, &pages, NULL), SQLITE_OK);
+    snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld", full ? 4 + pages : INT32_MAX);
     assert_int_equal(sqlite3_exec(writer->db, sql, NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(pthread_mutex_unlock(&writer->lock), 0);
 }
