@@ -51,7 +51,7 @@ EMBEDDED := $(sort $(wildcard store/migrations/*.sql)) $(wildcard web/*.html web
 EMBED_OBJECTS := $(BUILD)/embed/embed.o
 
 TEST_SOURCES := $(wildcard tests/base/test_*.c tests/nat/test_*.c tests/store/test_*.c tests/vmm/test_*.c tests/api/*/test_*.c)
-TEST_SUPPORT := $(filter-out $(TEST_SOURCES) tests/fuzz/%,$(wildcard tests/*/*.c))
+TEST_SUPPORT := $(filter-out $(TEST_SOURCES) tests/fuzz/%,$(wildcard tests/*/*.c tests/api/*/*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz/test_%)
 TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%) $(FUZZ_REPLAYS)

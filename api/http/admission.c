@@ -76,6 +76,11 @@ bool header_fields_have_body(const struct header_fields *fields)
            (fields->content_length != NULL && strspn(fields->content_length, "0") != strlen(fields->content_length));
 }
 
+bool header_fields_have_end(const struct header_fields *fields)
+{
+    return fields->transfer_encoding == NULL || strcasecmp(fields->transfer_encoding, "chunked") == 0;
+}
+
 static size_t token_span(const char *text)
 {
     size_t length = 0;
@@ -133,7 +138,7 @@ static const char *hygiene_fault(const struct admission *admission, const struct
         return "Content-Length must be a decimal number.";
     if (length != NULL && fields->transfer_encoding != NULL)
         return "Content-Length and Transfer-Encoding exclude each other.";
-    if (fields->transfer_encoding != NULL && strcasecmp(fields->transfer_encoding, "chunked") != 0)
+    if (!header_fields_have_end(fields))
         return "The only transfer coding is chunked.";
     if (fields->host == NULL && !admission->check_peer)
         return "The Host header is missing.";

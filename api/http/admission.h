@@ -50,6 +50,9 @@ struct header_fields {
  */
 void header_fields_add(struct header_fields *fields, const char *name, const char *value);
 
+/** header_fields_have_end() - Whether the end of what follows can be found: its coding, if any, is ours. Thread: any */
+bool header_fields_have_end(const struct header_fields *fields);
+
 /** header_fields_have_body() - Whether the headers announce a body. Thread: any */
 bool header_fields_have_body(const struct header_fields *fields);
 

@@ -8,19 +8,20 @@
  *   machine waits for bytes that nobody takes. There the body is read and thrown away first.
  * - A response cannot be queued between two pieces of a body: one that grows too large is thrown away up to a limit, and
  *   answered at its end.
+ * - A transfer coding that it does not know it takes for a body until the client hangs up: that is refused past it.
  * - It never notices that the other end of a suspended connection is gone. A connection that became a stream is suspended
  *   for good: the streams' thread writes to its socket and watches it, and it is resumed only to be closed. */
 #include "api/http/http.h"
 
 #include <errno.h>
 #include <microhttpd.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "api/http/admission.h"
+#include "api/http/exchange.h"
 #include "api/http/front.h"
 #include "api/http/head.h"
 #include "api/http/problem.h"
@@ -51,26 +52,6 @@ struct http {
     struct listener tcp_listener;
 };
 
-/* One request and its response; from the request line to NOTIFY_COMPLETED. */
-struct exchange {
-    uint64_t begun_us;
-    char target[REQUEST_TARGET_BYTES + 1]; /* one byte more than allowed, so that too long is seen */
-    bool admitted;                         /* admission has decided */
-    bool must_close;
-    bool streamed;                      /* nothing is left but to close */
-    const struct route *route;          /* NULL: the response is there already */
-    const struct route *admitted_route; /* as @route was at first */
-    struct token token;                 /* that was shown */
-    const struct listener *listener;
-    struct MHD_Connection *connection;
-    size_t discarded;
-    struct header_fields fields;
-    struct request request;
-    struct response response;
-    uint8_t *body;
-    size_t body_capacity;
-};
-
 /* ---- life of an exchange --------------------------------------------------------------------------------------- */
 
 static int fd_of(struct MHD_Connection *connection)
@@ -94,25 +75,7 @@ static void *exchange_begin(void *context, const char *uri, struct MHD_Connectio
 {
     const struct listener *listener = context;
     roster_request(listener->roster, slot_of(connection), clock_monotonic_ms());
-    struct exchange *exchange = calloc(1, sizeof *exchange);
-    if (exchange == NULL)
-        return NULL;
-    exchange->begun_us = clock_monotonic_us();
-    exchange->request.id = id_new();
-    snprintf(exchange->target, sizeof exchange->target, "%s", uri);
-    return exchange; /* NULL: answer() drops the connection */
-}
-
-static void exchange_free(struct exchange *exchange)
-{
-    if (exchange == NULL)
-        return;
-    /* Bodies carry preshared keys. */
-    if (exchange->body != NULL)
-        sodium_memzero(exchange->body, exchange->request.body_bytes);
-    free(exchange->body);
-    response_done(&exchange->response);
-    free(exchange);
+    return exchange_new(uri); /* NULL: answer() drops the connection */
 }
 
 static void exchange_end(void *context, struct MHD_Connection *connection, void **exchange,
@@ -166,44 +129,6 @@ static void admit(const struct listener *listener, struct MHD_Connection *connec
     exchange->must_close =
         admitted.must_close || roster_class_of(listener->roster, slot_of(connection)) == ROSTER_STRANGER;
     exchange->admitted = true;
-}
-
-/* Once and whole: a body that moved while it grew would leave copies of its secrets behind. */
-static bool make_room_for_body(struct exchange *exchange)
-{
-    const char *announced = exchange->fields.content_length; /* judged by admission */
-    exchange->body_capacity = announced == NULL ? REQUEST_BODY_BYTES : strtoul(announced, NULL, 10);
-    exchange->body = malloc(exchange->body_capacity);
-    exchange->request.body = exchange->body;
-    return exchange->body != NULL;
-}
-
-/* Whether all that was announced has come, so that it is our turn. */
-static bool body_is_whole(const struct exchange *exchange)
-{
-    const char *announced = exchange->fields.content_length;
-    return announced != NULL && strtoull(announced, NULL, 10) <= exchange->request.body_bytes + exchange->discarded;
-}
-
-/* Add one piece to the body. Return: false when the connection has to be cut. */
-static bool take_body(struct exchange *exchange, const char *bytes, size_t length)
-{
-    struct request *request = &exchange->request;
-    if (exchange->route != NULL && exchange->body == NULL && !make_room_for_body(exchange))
-        return false;
-    if (exchange->route != NULL && length > exchange->body_capacity - request->body_bytes) {
-        exchange->route = NULL;
-        problem_respond(&exchange->response, request, PROBLEM_BODY_TOO_LARGE, "The body may have %d bytes.",
-                        REQUEST_BODY_BYTES);
-    }
-    if (exchange->route == NULL) {
-        exchange->must_close = true;
-        exchange->discarded += length;
-        return exchange->discarded <= HTTP_DISCARD_BYTES;
-    }
-    memcpy(exchange->body + request->body_bytes, bytes, length);
-    request->body_bytes += length;
-    return true;
 }
 
 /* ---- response -------------------------------------------------------------------------------------------------- */
@@ -300,14 +225,13 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
     return true;
 }
 
-/* A client that still sends when the connection closes may never read the answer, so a body of a bearable length is
- * read first and thrown away. */
-static bool may_answer_early(const struct exchange *exchange)
+/* Refuse a body in a coding that is not ours: the library would read on until the client hangs up. */
+static enum MHD_Result refuse_endless(const struct listener *listener, struct MHD_Connection *connection,
+                                      struct exchange *exchange)
 {
-    enum request_method method = exchange->request.method;
-    const char *length = exchange->fields.content_length;
-    return (method == REQUEST_POST || method == REQUEST_PUT) && length != NULL &&
-           strtoull(length, NULL, 10) > HTTP_DISCARD_BYTES;
+    note(listener, exchange);
+    raw_answer_send(fd_of(connection), "400 Bad Request", &exchange->request, &exchange->response);
+    return MHD_NO;
 }
 
 /* The library's access handler: first with the headers, then with each piece of a body, then at the end. */
@@ -327,12 +251,14 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
         if (exchange->route != NULL || !has_body)
             return MHD_YES;
         exchange->must_close = true;
-        return may_answer_early(exchange) ? send_response(listener, connection, exchange) : MHD_YES;
+        if (!header_fields_have_end(&exchange->fields))
+            return refuse_endless(listener, connection, exchange);
+        return exchange_may_answer_early(exchange) ? send_response(listener, connection, exchange) : MHD_YES;
     }
     if (*upload_bytes > 0) {
-        bool taken = take_body(exchange, upload, *upload_bytes);
+        bool taken = exchange_take_body(exchange, upload, *upload_bytes);
         *upload_bytes = 0;
-        if (body_is_whole(exchange))
+        if (exchange_body_is_whole(exchange))
             note_phase(listener, connection, ROSTER_WORKING);
         return taken ? MHD_YES : MHD_NO;
     }

@@ -10,11 +10,10 @@
 #include "base/error.h"
 
 enum http_limits {
-    HTTP_THREADS = 4,             /* per listener; a handler is one short transaction, and those share commits */
-    HTTP_CONNECTIONS_MAX = 1024,  /* of one library thread: never reached, because the roster's limits are below it */
-    HTTP_IDLE_S = 10,             /* silence after which a connection ends */
-    HTTP_MEMORY_BYTES = 32768,    /* of one connection: request line and headers twice over */
-    HTTP_DISCARD_BYTES = 1048576, /* of a body that is refused; past it the connection is cut */
+    HTTP_THREADS = 4,            /* per listener; a handler is one short transaction, and those share commits */
+    HTTP_CONNECTIONS_MAX = 1024, /* of one library thread: never reached, because the roster's limits are below it */
+    HTTP_IDLE_S = 10,            /* silence after which a connection ends */
+    HTTP_MEMORY_BYTES = 32768,   /* of one connection: request line and headers twice over */
 };
 
 /**

@@ -27,21 +27,25 @@ void raw_answer_head(const char *status, const struct request *request, const st
     stream_text_print(ret_text, "\r\n");
 }
 
+void raw_answer_send(int fd, const char *status, const struct request *request, const struct response *response)
+{
+    char bytes[RAW_ANSWER_HEAD_BYTES + RESPONSE_SMALL_BYTES];
+    struct stream_text text = {.bytes = bytes, .capacity = sizeof bytes};
+    raw_answer_head(status, request, response, &text);
+    stream_text_add(&text, response->body, response->body_bytes);
+    ssize_t sent = send(fd, text.bytes, text.used, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)sent;
+    shutdown(fd, SHUT_WR);
+}
+
 void raw_answer_refuse(int fd)
 {
     struct request *request = calloc(1, sizeof *request);
     struct response response = {0};
-    char bytes[RAW_ANSWER_HEAD_BYTES + RESPONSE_SMALL_BYTES];
-    struct stream_text text = {.bytes = bytes, .capacity = sizeof bytes};
     if (request != NULL) {
         request->id = id_new();
         problem_respond(&response, request, PROBLEM_HEADERS_TOO_LARGE, "%s", "");
-        raw_answer_head("431 Request Header Fields Too Large", request, &response, &text);
-        stream_text_add(&text, response.body, response.body_bytes);
-        /* What does not fit into an empty socket's queue at once is not worth a wait. */
-        ssize_t sent = send(fd, text.bytes, text.used, MSG_DONTWAIT | MSG_NOSIGNAL);
-        (void)sent;
-        shutdown(fd, SHUT_WR);
+        raw_answer_send(fd, "431 Request Header Fields Too Large", request, &response);
     }
     response_done(&response);
     free(request);

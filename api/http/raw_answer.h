@@ -1,5 +1,5 @@
-/* Answers that the HTTP library does not send: the head of a stream, and the refusal of a head that it never sees. And the
- * headers that every answer has, whoever sends it. */
+/* Answers that the HTTP library does not send: the head of a stream, and refusals of what it never sees or would wait for
+ * in vain. And the headers that every answer has, whoever sends it. */
 #ifndef API_HTTP_RAW_ANSWER_H
 #define API_HTTP_RAW_ANSWER_H
 
@@ -29,6 +29,14 @@ extern const struct raw_answer_header raw_answer_headers[];
  */
 void raw_answer_head(const char *status, const struct request *request, const struct response *response,
                      struct stream_text *ret_text);
+
+/**
+ * raw_answer_send() - A whole small answer, after which our direction is shut down
+ * @status: as for raw_answer_head()
+ * @fd:     connected; stays the caller's. What does not fit into its queue at once is not worth a wait
+ * Thread:  any
+ */
+void raw_answer_send(int fd, const char *status, const struct request *request, const struct response *response);
 
 /** raw_answer_refuse() - Answer 431 and shut our direction down. @fd: connected; stays the caller's. Thread: any */
 void raw_answer_refuse(int fd);

@@ -9,7 +9,7 @@
 #include "api/http/http.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { ANSWER_BYTES = 65536, WAIT_MS = 60000 };
+enum { ANSWER_BYTES = 65536, WAIT_MS = 20000 };
 
 static void say_hello(void *context, const struct request *request, struct response *response)
 {
