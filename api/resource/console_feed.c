@@ -11,6 +11,7 @@ struct follower {
     struct store *store;
     struct id id;
     uint64_t next; /* position of the next byte to tell */
+    bool of_kept;  /* ... in the kept tail of an ended lease, which is told from its beginning */
     uint8_t bytes[VMM_CONSOLE_BYTES];
     char text[sodium_base64_ENCODED_LEN(CONSOLE_FEED_CHUNK_BYTES, sodium_base64_VARIANT_ORIGINAL)];
 };
@@ -78,7 +79,9 @@ static enum stream_step tell_kept(struct follower *follower, struct stream_text 
     if (length < 0)
         return STREAM_END; /* the reader comes again with its last id */
     bool is_all = length < VMM_CONSOLE_BYTES;
-    if ((is_all || follower->next == CONSOLE_FEED_OLDEST) && tell(follower, text, 0, (size_t)length) == STREAM_MORE)
+    if (follower->next == CONSOLE_FEED_OLDEST)
+        follower->of_kept = true;
+    if ((is_all || follower->of_kept) && tell(follower, text, 0, (size_t)length) == STREAM_MORE)
         return STREAM_MORE;
     return stream_text_print(text, "id: %" PRIu64 "\nevent: console.ended\ndata: {\"complete\":%s}\n\n", follower->next,
                              is_all ? "true" : "false")
