@@ -37,10 +37,11 @@ LDFLAGS += -pie -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAG
 
 # A frame passes a dozen small functions of as many files in nat/: where the compiler is GCC they are compiled as one for what
 # is linked with LINK_AS_ONE, and file by file as well for the tests, which so link fast. A tenth of the NAT's own time.
+INLINE := -finline-limit=1000
 AS_ONE := $(if $(SANITIZE)$(COVERAGE),,$(if $(findstring Free Software Foundation,$(shell $(CC) --version 2>/dev/null)),1))
-LINK_AS_ONE := $(if $(AS_ONE),-flto=auto $(OPTIMIZE))
+LINK_AS_ONE := $(if $(AS_ONE),-flto=auto $(OPTIMIZE) $(INLINE))
 LINK_APART := $(if $(AS_ONE),-fno-lto)
-$(BUILD)/nat/%.o: CFLAGS += $(if $(AS_ONE),-flto -ffat-lto-objects)
+$(BUILD)/nat/%.o: CFLAGS += $(if $(AS_ONE),-flto -ffat-lto-objects $(INLINE))
 
 SOURCES := $(wildcard base/*.c nat/*.c store/*.c vmm/*.c api/*/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)

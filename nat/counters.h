@@ -59,4 +59,10 @@ static inline void counter_add(counter *c, uint64_t more)
     counter_set(c, counter_get(c) + more);
 }
 
+/** counters_read() - All but the flows, each as it is at some moment. Thread: any */
+void counters_read(const struct counters *counters, struct nat_stats *ret_stats);
+
+/** counters_list_flows() - The open flows that did not change while they were read. Return: their number. Thread: any */
+size_t counters_list_flows(const struct counters *counters, struct nat_flow ret_flows[static NAT_FLOWS_MAX]);
+
 #endif

@@ -179,7 +179,7 @@ static int receive_stream(struct frame_io *io, struct frame_batch *batch)
         taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, DATAGRAMS_MAX);
     }
     batch->count = taken > 0 ? (size_t)taken : 0;
-    io->has_more = taken == DATAGRAMS_MAX;
+    io->has_more = taken == DATAGRAMS_MAX && frame_stream_has_more(&io->stream);
     return taken;
 }
 

@@ -75,11 +75,18 @@ int frame_stream_fill(struct frame_stream *stream, int fd, uint8_t *bytes, size_
     memmove(bytes, bytes + stream->start, left);
     stream->start = 0;
     stream->end = left;
+    stream->full = false;
     ssize_t got = recv(fd, bytes + left, capacity - left, MSG_DONTWAIT);
     if (got < 0)
         return -errno;
     stream->end += (size_t)got;
+    stream->full = stream->end == capacity;
     return (int)got;
+}
+
+bool frame_stream_has_more(const struct frame_stream *stream)
+{
+    return stream->full || stream->end - stream->start > PREFIX_BYTES;
 }
 
 /* ---- to the VM ---------------------------------------------------------------------------------------------------- */

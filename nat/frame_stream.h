@@ -22,12 +22,14 @@ enum frame_stream_limits {
  * struct frame_stream - Both directions of one stream. Owner: its frame_io. All zeros to begin with
  * @start: of what is buffered and not handed out yet
  * @end:   of what is buffered
+ * @full:  the last read filled the buffer, so there may be more where it came from
  * @skip:  bytes still to come of a frame that is longer than any buffer, of which the begin was handed out
  * @tail:  what the stream has not taken of the last frame sent; it goes before any other
  */
 struct frame_stream {
     size_t start;
     size_t end;
+    bool full;
     size_t skip;
     size_t tail_at;
     size_t tail_end;
@@ -51,6 +53,9 @@ int frame_stream_take(struct frame_stream *stream, uint8_t *bytes, struct datagr
  * Thread:    the owner
  */
 int frame_stream_fill(struct frame_stream *stream, int fd, uint8_t *bytes, size_t capacity);
+
+/** frame_stream_has_more() - Whether another look is worth it whatever poll(2) says. Thread: the owner */
+bool frame_stream_has_more(const struct frame_stream *stream);
 
 /**
  * frame_stream_send() - Send frames in order, without waiting

@@ -37,7 +37,7 @@ int nat_evaluate(const struct nat_policy *policy, const struct nat_link *link, c
     *ret_evaluation = (struct nat_evaluation){
         .verdict = verdict.what,
         .reason = verdict.reason,
-        .violation = verdict.violation,
+        .violation = nat_reason_is_violation(verdict.reason),
         .destination = packet.destination,
     };
     return 0;

@@ -235,7 +235,7 @@ static enum nat_reason pass_over(const struct nat_policy *policy, const struct n
     ensures \result.what == NAT_FORWARD <==> forwards(reason); */
 static struct verdict weigh(const struct nat_policy *policy, enum nat_reason reason)
 {
-    struct verdict verdict = {nat_verdict_of(reason), reason, nat_reason_is_violation(reason)};
+    struct verdict verdict = {nat_verdict_of(reason), reason};
     if (policy->terminate && nat_reason_is_attack(reason))
         verdict.what = NAT_TERMINATE;
     return verdict;

@@ -17,13 +17,14 @@
 #include "nat/wireguard.h"
 
 /**
- * struct verdict - What happens to a frame, and why
- * @violation: it has to be told; NAT_TERMINATE always is one
+ * struct verdict - What happens to a frame, and why; nat_reason_is_violation() says whether it has to be told
+ *
+ * Each field is a register of its own when a verdict is returned. Packed into one, they would be put together in memory by
+ * two small writes and read back by a large one, which waits for both: half of the time that judging a frame takes.
  */
 struct verdict {
-    enum nat_verdict what;
-    enum nat_reason reason;
-    bool violation;
+    __attribute__((aligned(8))) enum nat_verdict what;
+    __attribute__((aligned(8))) enum nat_reason reason;
 };
 
 /** struct verdict_memory - What the modes remember from frame to frame. Owner: the NAT thread. All zeros to begin with. */

@@ -171,4 +171,18 @@ void worker_expire(struct worker *worker, uint64_t now_ms);
 /** worker_next_expiry() - When worker_expire() may have something to do; UINT64_MAX never. Thread: the owner */
 uint64_t worker_next_expiry(const struct worker *worker);
 
+/* ---- between the worker's own files; thread: the owner ---- */
+
+/** worker_drop_run() - What is left of the run will not go */
+void worker_drop_run(struct worker *worker);
+
+/** worker_publish_flow() - Show a slot's flow to readers of the counters, or that there is none. @anew: it begins at zero */
+void worker_publish_flow(struct worker *worker, int slot, bool anew);
+
+/** worker_opened_flow() - Count and show a flow that was opened */
+void worker_opened_flow(struct worker *worker, int slot, uint64_t now_ms);
+
+/** worker_tell_tunnel() - Count and report the tunnel's state. @slot: its flow; FLOW_NONE when it is not known or there is none */
+void worker_tell_tunnel(struct worker *worker, int slot, uint64_t now_ms);
+
 #endif

@@ -134,7 +134,7 @@ static void expect_promise(const struct nat_policy *policy, const uint8_t *frame
     } else if (verdict.what == NAT_FORWARD) {
         EXPECT(passes || (naive_own_udp(frame, length) && !naive_never(number(frame + 30, 4))));
     }
-    EXPECT(verdict.what != NAT_TERMINATE || (policy->terminate && verdict.violation));
+    EXPECT(verdict.what != NAT_TERMINATE || (policy->terminate && nat_reason_is_violation(verdict.reason)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
