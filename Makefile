@@ -332,4 +332,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long soak asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long soak bench asan ubsan tsan lint install deb clean help

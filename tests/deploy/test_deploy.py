@@ -148,10 +148,12 @@ class Examples(unittest.TestCase):
 
 
 class Documents(unittest.TestCase):
+    PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+
     def test_commands_in_them_are_the_program_s(self):
         known = {command: options_of(command) | {"--help"} for command in commands()}
         seen = 0
-        for name in ("README.md", "docs/operating.md"):
+        for name in self.PAGES:
             for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
                 for command, rest in re.findall(r"\bomertad ([a-z]+)((?: --?[a-z-]+(?: [^-` #|;]\S*)?)*)", line):
                     if command in known:
@@ -160,9 +162,26 @@ class Documents(unittest.TestCase):
         self.assertGreater(seen, 12)
 
     def test_files_that_they_name_are_there(self):
-        for name in ("README.md", "docs/operating.md"):
+        for name in self.PAGES:
             for path in re.findall(r"\bdeploy/[\w./-]*\w", (ROOT / name).read_text(encoding="utf-8")):
                 self.assertTrue((ROOT / path).exists(), f"{name}: {path}")
+
+    def test_what_they_link_to_is_there(self):
+        seen = 0
+        for name in self.PAGES:
+            for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text(encoding="utf-8")):
+                seen += 1
+                self.assertTrue(((ROOT / name).parent / target).exists(), f"{name}: {target}")
+        self.assertGreater(seen, 15)
+
+    def test_targets_that_they_name_are_the_makefile_s(self):
+        targets = set(re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split())
+        seen = 0
+        for name in self.PAGES:
+            for target in re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE):
+                seen += 1
+                self.assertIn(target, targets, name)
+        self.assertGreater(seen, 8)
 
 
 class Install(unittest.TestCase):

@@ -1,4 +1,5 @@
-"""docs/api.md, run as it stands: every shell block in one shell, in its order, with a real VM.
+"""README.md, docs/api.md and docs/guest-images.md, run as they stand: every shell block of a page in one shell, in its order,
+with a real VM.
 
 A block that is followed by one of text or JSON must print each of its lines. Where the page says `<!-- test: NAME -->` the
 world does something that the operator does not do: the consumer admits the VM, the tenant breaks the rules.
@@ -16,15 +17,14 @@ from case import DaemonCase
 from daemon import ROOT
 from lab import STRANGER
 
-PAGE = ROOT / "docs" / "api.md"
 PART = re.compile(r"^```(\w+)\n(.*?)^```$|^<!-- test: (\w+) -->$", re.MULTILINE | re.DOTALL)
 LIMIT_S = 120
 MOVED = (STRANGER, 51900)  # where the page's consumer goes
 
 
-def parts():
-    """(kind, text) of what the page has for the test, in its order: blocks by their language, marks as "mark"."""
-    for found in PART.finditer(PAGE.read_text(encoding="utf-8")):
+def parts(page):
+    """(kind, text) of what a page has for the test, in its order: blocks by their language, marks as "mark"."""
+    for found in PART.finditer((ROOT / page).read_text(encoding="utf-8")):
         kind, text, mark = found.groups()
         yield ("mark", mark) if mark else (kind, text)
 
@@ -62,17 +62,19 @@ class Shell:
 
 
 class Docs(DaemonCase):
-    """The operator's day."""
+    """What a reader pastes."""
 
     def setUp(self):
         for tool in ("jq", "tshark", "bash"):
             self.assertTrue(shutil.which(tool), f"{tool} is missing: make deps")
 
-    def start_shell(self):
-        """A shell as the daemon's user would have it."""
-        folder = self.daemon.folder / "operator"
+    def start_shell(self, name):
+        """A shell as the daemon's user would have it, in a folder where `make run` has been called."""
+        folder = self.daemon.folder / name
         (folder / "run").mkdir(parents=True)
         (folder / "run" / "omertad").symlink_to(self.daemon.runtime)
+        (folder / "build" / "run").mkdir(parents=True)
+        (folder / "build" / "run" / "runtime").symlink_to(self.daemon.runtime)
         (folder / "key.pub").write_bytes(self.lab.ssh_key.with_suffix(".pub").read_bytes())
         self.lab.user.give(folder)
         consumer = self.lab.consumer(0)
@@ -80,26 +82,38 @@ class Docs(DaemonCase):
                        "SSH_KEY": str(folder / "key.pub"), "CONSUMER_KEY": consumer.public_key, "CONSUMER_ENDPOINT": consumer.endpoint,
                        "CONSUMER_MOVED": ":".join(map(str, MOVED)), "OMERTAD_TCP": f"http://127.0.0.1:{self.daemon.port}",
                        "OMERTAD": str(self.daemon.program), "OMERTAD_DATA": str(self.daemon.data),
+                       "OMERTAD_IMAGES": str(self.daemon.images),
                        "OMERTAD_TOKEN_FILE": str(self.daemon.data / "token")}
         command = self.lab.prov.command(*self.lab.user.command("bash"))
         shell = Shell(command, environment, folder)
         self.addCleanup(shell.close)
         return shell
 
-    def test_the_page_does_what_it_says(self):
-        shell, printed, ran = self.start_shell(), "", 0
-        self.lab.rules.consumers.add(MOVED)
-        self.addCleanup(self.lab.rules.consumers.discard, MOVED)
-        for kind, text in parts():
+    def paste(self, page, least):
+        """Run a page's blocks and compare what they print with what it says; there are @least of them."""
+        shell, printed, ran = self.start_shell(page.replace("/", "-")), "", 0
+        for kind, text in parts(page):
             if kind == "sh":
                 printed, ran = shell.run(text), ran + 1
-            elif kind in ("text", "json"):
+            elif kind == "text" or (kind == "json" and printed):
                 for line in text.splitlines():
                     self.assertIn(line, [one.rstrip("\r") for one in printed.splitlines()], f"in:\n{printed}")
+                printed = ""
             elif kind == "mark":
                 getattr(self, f"do_{text}")()
-        self.assertGreater(ran, 10)
+        self.assertGreaterEqual(ran, least)
         self.assert_nothing_left()
+
+    def test_the_api_page_does_what_it_says(self):
+        self.lab.rules.consumers.add(MOVED)
+        self.addCleanup(self.lab.rules.consumers.discard, MOVED)
+        self.paste("docs/api.md", 11)
+
+    def test_the_readme_s_session_does_what_it_says(self):
+        self.paste("README.md", 3)
+
+    def test_the_page_of_images_does_what_it_says(self):
+        self.paste("docs/guest-images.md", 3)
 
     def do_admit(self):
         """The consumer admits the VM."""
