@@ -249,6 +249,13 @@ bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds 
 	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench $(BUILD)/api_bench
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
 
+BENCH_JSON ?= build/bench.json
+
+bench-plot: ## draw the data path's ratios (docs/bench.svg); BENCH_JSON=FILE of a run before, or it measures first
+	$(Q)sh deploy/install-deps.sh test
+	$(Q)test -e $(BENCH_JSON) || $(MAKE) --no-print-directory bench BENCH='--json $(BENCH_JSON)'
+	$(Q)$(PYTHON) tests/bench/plot.py $(BENCH_JSON) docs/bench.svg
+
 mutants: ## seeded faults in nat/, each of which the unit tests have to catch
 	$(Q)$(PYTHON) tests/mutants/run.py
 
@@ -332,4 +339,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long soak bench asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long soak bench bench-plot asan ubsan tsan lint install deb clean help

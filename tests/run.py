@@ -107,7 +107,7 @@ def main():
     images = (ROOT / options.images).resolve()
 
     runners = {
-        "house": lambda: python_tests(["tests/house/layers.py", "tests/contract/document.py"], build / "omertad"),
+        "house": lambda: python_tests(["tests/house/layers.py", "tests/contract/document.py", "tests/bench/test_plot.py"], build / "omertad"),
         "deploy": lambda: python_tests(["tests/deploy/test_deploy.py", "tests/deploy/test_fleet.py"], build / "omertad"),
         "unit": lambda: unit_tests(build),
         "contract": lambda: python_tests(["tests/contract/tools.py"], build / "omertad"),
