@@ -18,6 +18,14 @@ size_t head_length(const char *bytes, size_t length)
     return 0;
 }
 
+bool head_is_folded(const char *bytes, size_t length)
+{
+    for (size_t at = 1; at < length; at++)
+        if (bytes[at - 1] == '\n' && (bytes[at] == ' ' || bytes[at] == '\t'))
+            return true;
+    return false;
+}
+
 size_t head_bearer(const char *bytes, size_t length, const char **ret_token)
 {
     static const char name[] = "\nAuthorization:";

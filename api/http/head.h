@@ -16,6 +16,14 @@
 size_t head_length(const char *bytes, size_t length);
 
 /**
+ * head_is_folded() - Whether a header goes on in a line that begins with white space
+ * @bytes: a whole head
+ * Thread: any
+ * Source: RFC 9112 section 5.2 (obs-fold, which a server may refuse)
+ */
+bool head_is_folded(const char *bytes, size_t length);
+
+/**
  * head_bearer() - The token of the first Authorization line
  * @bytes:     a whole head
  * @ret_token: points into @bytes

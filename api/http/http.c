@@ -8,6 +8,7 @@
  *   machine waits for bytes that nobody takes. There the body is read and thrown away first.
  * - A response cannot be queued between two pieces of a body: one that grows too large is thrown away up to a limit, and
  *   answered at its end.
+ * - Of a header that goes on in the next line it loses all: a first request with one is refused before it is the library's.
  * - A transfer coding that it does not know it takes for a body until the client hangs up: that is refused past it.
  * - It never notices that the other end of a suspended connection is gone. A connection that became a stream is suspended
  *   for good: the streams' thread writes to its socket and watches it, and it is resumed only to be closed. */
@@ -303,7 +304,12 @@ static enum front_answer admit_connection(void *context, int fd, const char *hea
 {
     struct listener *listener = context;
     if (length > FRONT_HEAD_BYTES) {
-        raw_answer_refuse(fd); /* the library would have to take it in first */
+        /* The library would have to take it in first. */
+        raw_answer_refuse(fd, "431 Request Header Fields Too Large", PROBLEM_HEADERS_TOO_LARGE, "");
+        return FRONT_REFUSED;
+    }
+    if (head_is_folded(head, length)) {
+        raw_answer_refuse(fd, "400 Bad Request", PROBLEM_BAD_REQUEST, "A header must stand on one line.");
         return FRONT_REFUSED;
     }
     uint64_t now_ms = clock_monotonic_ms();

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "api/http/problem.h"
-
 const struct raw_answer_header raw_answer_headers[] = {
     {"Cache-Control", "no-store"},
     {"X-Content-Type-Options", "nosniff"},
@@ -38,14 +36,14 @@ void raw_answer_send(int fd, const char *status, const struct request *request, 
     shutdown(fd, SHUT_WR);
 }
 
-void raw_answer_refuse(int fd)
+void raw_answer_refuse(int fd, const char *status, enum problem problem, const char *detail)
 {
     struct request *request = calloc(1, sizeof *request);
     struct response response = {0};
     if (request != NULL) {
         request->id = id_new();
-        problem_respond(&response, request, PROBLEM_HEADERS_TOO_LARGE, "%s", "");
-        raw_answer_send(fd, "431 Request Header Fields Too Large", request, &response);
+        problem_respond(&response, request, problem, "%s", detail);
+        raw_answer_send(fd, status, request, &response);
     }
     response_done(&response);
     free(request);

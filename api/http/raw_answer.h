@@ -3,6 +3,7 @@
 #ifndef API_HTTP_RAW_ANSWER_H
 #define API_HTTP_RAW_ANSWER_H
 
+#include "api/http/problem.h"
 #include "api/http/request.h"
 #include "api/http/response.h"
 #include "api/http/stream.h"
@@ -38,7 +39,13 @@ void raw_answer_head(const char *status, const struct request *request, const st
  */
 void raw_answer_send(int fd, const char *status, const struct request *request, const struct response *response);
 
-/** raw_answer_refuse() - Answer 431 and shut our direction down. @fd: connected; stays the caller's. Thread: any */
-void raw_answer_refuse(int fd);
+/**
+ * raw_answer_refuse() - Refuse what is not handed on to the library, and shut our direction down
+ * @fd:     connected; stays the caller's
+ * @status: as for raw_answer_head()
+ * @detail: "" for the problem's own explanation
+ * Thread:  any
+ */
+void raw_answer_refuse(int fd, const char *status, enum problem problem, const char *detail);
 
 #endif

@@ -36,6 +36,21 @@ static void a_head_ends_with_its_first_empty_line(void **state)
     }
 }
 
+static void a_header_that_goes_on_in_the_next_line_is_found(void **state)
+{
+    (void)state;
+    const struct {
+        const char *head;
+        bool folded;
+    } table[] = {
+        {"GET / HTTP/1.1\r\nA: b\r\n\r\n", false},     {"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", true},
+        {"GET / HTTP/1.1\r\nA: b\n\tc\r\n\r\n", true}, {"GET / HTTP/1.1\r\n A: b\r\n\r\n", true},
+        {"GET / HTTP/1.1\r\nA:\t b \r\n\r\n", false},  {"", false},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        assert_int_equal(head_is_folded(table[i].head, strlen(table[i].head)), table[i].folded);
+}
+
 static void the_token_of_a_head_is_found(void **state)
 {
     (void)state;
@@ -70,6 +85,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_head_ends_with_its_first_empty_line),
+        cmocka_unit_test(a_header_that_goes_on_in_the_next_line_is_found),
         cmocka_unit_test(the_token_of_a_head_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

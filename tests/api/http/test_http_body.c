@@ -46,8 +46,17 @@ static void a_malformed_request_is_refused_and_its_connection_closed(void **stat
 static void a_coding_that_is_not_ours_is_refused_at_once(void **state)
 {
     const struct server *server = *state;
-    const char *const codings[] = {"gzip",       "gzip, chunked", "chunked, gzip", "identity",
-                                   "Chunked, a", "chunke",        "\"chunked\"",   "chunked;q=1"};
+    const char *const codings[] = {"gzip",
+                                   "gzip, chunked",
+                                   "chunked, gzip",
+                                   "identity",
+                                   "Chunked, a",
+                                   "chunke",
+                                   "\"chunked\"",
+                                   "chunked;q=1",
+                                   "",
+                                   "gzip,\r\n chunked",
+                                   "chunked,\r\n\tgzip"};
     const char *const methods[] = {"POST /body", "GET /hello", "DELETE /hello", "PUT /nowhere"};
     for (size_t i = 0; i < sizeof codings / sizeof codings[0]; i++)
         for (size_t at = 0; at < sizeof methods / sizeof methods[0]; at++) {

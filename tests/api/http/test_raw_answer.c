@@ -52,7 +52,7 @@ static void a_refusal_is_a_whole_problem_and_the_end(void **state)
     char text[RAW_ANSWER_HEAD_BYTES + RESPONSE_SMALL_BYTES + 1];
     int pair[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    raw_answer_refuse(pair[0]);
+    raw_answer_refuse(pair[0], "431 Request Header Fields Too Large", PROBLEM_HEADERS_TOO_LARGE, "");
     read_all(pair[1], text, sizeof text); /* ends, although we still hold the other side */
     assert_int_equal(strncmp(text, "HTTP/1.1 431 Request Header Fields Too Large\r\n", 46), 0);
     assert_non_null(strstr(text, "\r\nContent-Type: application/problem+json\r\n"));
@@ -77,9 +77,9 @@ static void a_refusal_never_waits(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     while (send(pair[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
     }
-    raw_answer_refuse(pair[0]);
+    raw_answer_refuse(pair[0], "431 Request Header Fields Too Large", PROBLEM_HEADERS_TOO_LARGE, "");
     close(pair[1]);
-    raw_answer_refuse(pair[0]);
+    raw_answer_refuse(pair[0], "431 Request Header Fields Too Large", PROBLEM_HEADERS_TOO_LARGE, "");
     close(pair[0]);
 }
 
