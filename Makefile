@@ -104,13 +104,16 @@ $(BUILD)/frame_storm: tests/system/native/frame_storm.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-# Has threads of the daemon make calls that they must not make (LD_PRELOAD), for the confinement suite.
-$(BUILD)/plant_call.so: tests/system/native/plant_call.c
+# Libraries that are loaded before the C library (LD_PRELOAD): threads of the daemon make calls that they must not make, or
+# calls of theirs fail.
+PRELOADED := $(BUILD)/plant_call.so $(BUILD)/fail_call.so
+
+$(PRELOADED): $(BUILD)/%.so: tests/system/native/%.c
 	@echo "  CC    $<"
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(WARNINGS) -O2 -fPIC -shared -o $@ $<
 
-frame_storm: $(BUILD)/frame_storm $(BUILD)/plant_call.so
+frame_storm: $(BUILD)/frame_storm $(PRELOADED)
 
 # The data path between a synthetic guest and a consumer, with the baselines that it is compared with.
 BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/native/*.c) tests/nat/frames.c tests/nat/link.c)
@@ -237,11 +240,11 @@ soak: ## leases come and go under traffic and faults, nothing may be lost; SECON
 	$(Q)$(MAKE) --no-print-directory all image $(BUILD)/tests/vmm/test_adopt
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro $(PYTHON) tests/system/soak.py --seconds $(SECONDS)
 
-check-long: ## what takes too long for make check: 200 kills, 1,000 external leases, a soak of SECONDS
+check-long: ## what takes too long for make check: 200 kills, each n-th failure, 1,000 external leases, a soak of SECONDS
 	$(Q)sh deploy/install-deps.sh build run image test
-	$(Q)$(MAKE) --no-print-directory all image unit-binaries
+	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_KILLS=200 OMERTAD_EXTERNAL_LEASES=1000 \
-	    $(PYTHON) tests/system/run.py -k kill9 -k many_leases_are_light
+	    OMERTAD_SWEEPS=every $(PYTHON) tests/system/run.py -k kill9 -k many_leases_are_light -k sweeps
 	$(Q)$(MAKE) --no-print-directory soak
 
 bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds N'

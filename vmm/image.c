@@ -34,9 +34,12 @@ bool vmm_image_name_valid(const char *name)
     return length > 0 && length < VMM_NAME_BYTES && name[length] == '\0' && strchr("._-", name[0]) == NULL;
 }
 
-static int not_found(const char *name, const char *why, struct error *err)
+/* @code: a negative errno. Want of descriptors or memory says nothing about an image. */
+static int not_found(const char *name, int code, const char *why, struct error *err)
 {
     char shown[SHOWN_NAME_BYTES];
+    if (code == -EMFILE || code == -ENFILE || code == -ENOMEM)
+        return error_set(err, -ENOMEM, "An image cannot be looked at: %s.", why);
     error_set(err, -ENOENT, "image %s: %s", log_escape(name, strlen(name), shown, sizeof shown), why);
     error_tag(err, "image-not-found", NULL);
     return -ENOENT;
@@ -86,13 +89,13 @@ static int unsafe(const char *path, struct error *err)
 static int open_folder(const char *image_dir, const char *name, int *ret_fd, struct error *err)
 {
     if (!vmm_image_name_valid(name))
-        return not_found(name, "not an image name", err);
+        return not_found(name, -ENOENT, "not an image name", err);
     int folder SCOPED_FD = open(image_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
-        return not_found(name, strerror(errno), err);
+        return not_found(name, -errno, strerror(errno), err);
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return not_found(name, strerror(errno), err);
+        return not_found(name, -errno, strerror(errno), err);
     bool shared = others_may_write(folder);
     if (!shared && !others_may_write(fd)) {
         *ret_fd = fd;
@@ -126,12 +129,12 @@ static int read_manifest(int folder, const char *name, char *ret_text, size_t *r
     struct stat found;
     int fd SCOPED_FD = open_regular(folder, MANIFEST, &found);
     if (fd < 0)
-        return not_found(name, open_failure(fd), err);
+        return not_found(name, fd, open_failure(fd), err);
     size_t length = 0;
     while (length < IMAGE_MANIFEST_BYTES) {
         ssize_t got = read(fd, ret_text + length, IMAGE_MANIFEST_BYTES - length);
         if (got < 0)
-            return not_found(name, strerror(errno), err);
+            return not_found(name, -errno, strerror(errno), err);
         if (got == 0) {
             *ret_length = length;
             return 0;

@@ -73,8 +73,12 @@ static int make_folder(struct machine *machine, const struct machine_places *pla
     const char *name = machine->spec->id.text;
     if (mkdirat(places->machines_fd, name, S_IRWXU) == 0)
         machine->folder_fd = openat(places->machines_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (machine->folder_fd < 0)
-        return error_set(err, -errno, "cannot make the machine's folder: %s", strerror(errno));
+    if (machine->folder_fd < 0) {
+        int rc = error_set(err, -errno, "cannot make the machine's folder: %s", strerror(errno));
+        (void)unlinkat(places->machines_fd, name,
+                       AT_REMOVEDIR); /* made and not opened; one with something in it stays */
+        return rc;
+    }
     return 0;
 }
 
@@ -502,6 +506,16 @@ void machine_leave(struct machine *machine)
     fd_close(&machine->folder_fd);
 }
 
+/* Without a descriptor or memory, of which there may be none: what is known to be in it goes by name. */
+static void remove_own_folder(const struct machine *machine, const struct machine_places *places)
+{
+    const char *const names[] = {seed_name, qmp_name, console_name, vm_name, frames_name};
+    for (size_t at = 0; machine->folder_fd >= 0 && at < sizeof names / sizeof names[0]; at++)
+        (void)unlinkat(machine->folder_fd, names[at], 0);
+    if (unlinkat(places->machines_fd, machine->spec->id.text, AT_REMOVEDIR) != 0 && errno != ENOENT)
+        (void)machine_remove_folder(places->machines_fd, machine->spec->id.text);
+}
+
 void machine_release(struct machine *machine, const struct machine_places *places)
 {
     REQUIRE(machine->nat == NULL);
@@ -512,6 +526,6 @@ void machine_release(struct machine *machine, const struct machine_places *place
     attachment_close(&machine->attachment);
     machine_settle(machine);
     if (machine->folder_fd >= 0 || machine->spec->external)
-        (void)machine_remove_folder(places->machines_fd, machine->spec->id.text);
+        remove_own_folder(machine, places);
     fd_close(&machine->folder_fd);
 }

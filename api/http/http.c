@@ -158,6 +158,23 @@ static void note(const struct listener *listener, const struct exchange *exchang
     observer_note(listener->http->observer, &observation);
 }
 
+/* All or none: without its media type, its tag or what browsers must not do with it, an answer would say something else. */
+static enum MHD_Result add_headers(struct MHD_Response *built, const struct exchange *exchange)
+{
+    const struct response *response = &exchange->response;
+    enum MHD_Result added = MHD_add_response_header(built, "X-Request-Id", exchange->request.id.text);
+    for (const struct raw_answer_header *header = raw_answer_headers; added == MHD_YES && header->name != NULL;
+         header++)
+        added = MHD_add_response_header(built, header->name, header->value);
+    if (added == MHD_YES && response->content_type != NULL)
+        added = MHD_add_response_header(built, "Content-Type", response->content_type);
+    for (size_t i = 0; added == MHD_YES && i < response->header_count; i++)
+        added = MHD_add_response_header(built, response->headers[i].name, response->headers[i].value);
+    if (added == MHD_YES && exchange->must_close)
+        added = MHD_add_response_header(built, "Connection", "close");
+    return added;
+}
+
 static enum MHD_Result send_response(const struct listener *listener, struct MHD_Connection *connection,
                                      struct exchange *exchange)
 {
@@ -165,17 +182,10 @@ static enum MHD_Result send_response(const struct listener *listener, struct MHD
     struct MHD_Response *built = build_response(response);
     if (built == NULL)
         return MHD_NO;
-    MHD_add_response_header(built, "X-Request-Id", exchange->request.id.text);
-    for (const struct raw_answer_header *header = raw_answer_headers; header->name != NULL; header++)
-        MHD_add_response_header(built, header->name, header->value);
-    if (response->content_type != NULL)
-        MHD_add_response_header(built, "Content-Type", response->content_type);
-    for (size_t i = 0; i < response->header_count; i++)
-        MHD_add_response_header(built, response->headers[i].name, response->headers[i].value);
-    if (exchange->must_close)
-        MHD_add_response_header(built, "Connection", "close");
     note_phase(listener, connection, ROSTER_WRITING);
-    enum MHD_Result result = MHD_queue_response(connection, response->status, built);
+    enum MHD_Result result = add_headers(built, exchange);
+    if (result == MHD_YES)
+        result = MHD_queue_response(connection, response->status, built);
     MHD_destroy_response(built);
     note(listener, exchange);
     return result;

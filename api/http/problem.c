@@ -133,6 +133,12 @@ static enum problem common_problem(const struct decode_errors *errors)
 void problem_respond_invalid(struct response *response, const struct request *request,
                              const struct decode_errors *errors)
 {
+    if (errors->no_memory) {
+        struct error err = {0};
+        error_set(&err, -ENOMEM, "There is no memory to read the request.");
+        problem_respond_error(response, request, &err, NULL, NULL);
+        return;
+    }
     enum problem problem = common_problem(errors);
     char detail[DETAIL_BYTES];
     if (errors->count == 1)

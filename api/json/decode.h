@@ -20,7 +20,8 @@ enum decode_limits {
 /** struct decode_errors - What is wrong with a document. Begins as {0}. Owner: the caller. */
 struct decode_errors {
     size_t count;
-    bool more; /* there were more than fit */
+    bool more;      /* there were more than fit */
+    bool no_memory; /* a value could not be looked at: the document may be right */
     struct {
         char pointer[DECODE_POINTER_BYTES];
         const char *slug; /* static problem slug, or NULL for a plain fault */

@@ -152,6 +152,8 @@ static void take_image(const struct decode_node *root, const struct lease_offer 
     if (loaded == -ENOENT)
         decode_fault(&node, "image-not-found",
                      "there is no image of this name; `make image` or deploy/guest/build-micro.sh builds one");
+    else if (loaded == -ENOMEM || measured == -ENOMEM)
+        root->errors->no_memory = !decode_fault(&node, NULL, "%s", err.message);
     else if (loaded < 0)
         decode_fault(&node, "image-manifest-invalid", "has no valid manifest: %s", err.message);
     else if (measured < 0)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+from daemon import process_arguments
 from lab import program
 
 # Speaks QMP and ends when it is told to; nothing makes it end by itself.
@@ -30,6 +31,22 @@ def make_image(folder):
         (folder / part).write_bytes(text)
         manifest[part] = {"file": part, "sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="ascii")
+
+
+def settings(hypervisor, leases=40):
+    """The configuration of a daemon whose machines are fake ones."""
+    return {"capacity": {"leases": leases, "vcpus": leases, "memoryMib": 65536, "diskMib": 4096},
+            "hypervisor": {"qemu": str(hypervisor), "kvmDevice": "/nonexistent"}}
+
+
+def processes(lab, hypervisor):
+    """Lease id of each of an installation's hypervisors, by pid."""
+    found = {}
+    for pid, _ in lab.prov.processes():
+        words = process_arguments(pid)
+        if words and words[0] == str(hypervisor) and "-name" in words:
+            found[pid] = words[words.index("-name") + 1]
+    return found
 
 
 def request(image, endpoint, /, **changes):

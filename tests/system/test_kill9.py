@@ -15,7 +15,6 @@ import uuid
 
 import fake_machine
 from case import LabCase, wait_for
-from daemon import process_arguments
 from lab import CONSUMER
 
 KILLS = int(os.environ.get("OMERTAD_KILLS", "50"))  # make check-long: 200
@@ -69,8 +68,7 @@ class KillNine(LabCase):
         cls.daemon = cls.lab.daemon("killnine", image=False)
         cls.hypervisor = fake_machine.install(cls.daemon.folder)
         fake_machine.make_image(cls.daemon.images / "fake")
-        cls.daemon.configure({"capacity": {"leases": 40, "vcpus": 40, "memoryMib": 65536, "diskMib": 4096},
-                              "hypervisor": {"qemu": str(cls.hypervisor), "kvmDevice": "/nonexistent"}})
+        cls.daemon.configure(fake_machine.settings(cls.hypervisor))
 
     @classmethod
     def tearDownClass(cls):
@@ -83,12 +81,7 @@ class KillNine(LabCase):
 
     def processes(self):
         """Lease id of each of this installation's hypervisors, by pid."""
-        found = {}
-        for pid, _ in self.lab.prov.processes():
-            words = process_arguments(pid)
-            if words and words[0] == str(self.hypervisor) and "-name" in words:
-                found[pid] = words[words.index("-name") + 1]
-        return found
+        return fake_machine.processes(self.lab, self.hypervisor)
 
     def kill_under_traffic(self, dice):
         """One round. Return: (ids acknowledged, ids whose release was acknowledged)"""

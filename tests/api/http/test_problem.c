@@ -169,6 +169,21 @@ static void a_missing_image_is_422_for_a_lease(void **state)
     free(request);
 }
 
+static void a_document_that_could_not_be_looked_at_is_not_blamed(void **state)
+{
+    (void)state;
+    struct request *request = request_for("/v1/leases");
+    struct decode_errors errors = {0};
+    struct decode_node node = {.pointer = "/image", .errors = &errors};
+    struct response response = {0};
+    decode_fault(&node, NULL, "there is no memory");
+    errors.no_memory = true;
+    problem_respond_invalid(&response, request, &errors);
+    assert_int_equal(response.status, 503);
+    response_done(&response);
+    free(request);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +194,7 @@ int main(void)
         cmocka_unit_test(errors_are_mapped_by_slug_then_by_code),
         cmocka_unit_test(faults_of_one_kind_give_the_type_and_mixed_ones_do_not),
         cmocka_unit_test(a_missing_image_is_422_for_a_lease),
+        cmocka_unit_test(a_document_that_could_not_be_looked_at_is_not_blamed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
