@@ -105,8 +105,8 @@ $(BUILD)/frame_storm: tests/system/native/frame_storm.c
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
 # Libraries that are loaded before the C library (LD_PRELOAD): threads of the daemon make calls that they must not make, or
-# calls of theirs fail.
-PRELOADED := $(BUILD)/plant_call.so $(BUILD)/fail_call.so
+# calls of theirs fail, or its wall clock is set.
+PRELOADED := $(patsubst %,$(BUILD)/%.so,plant_call fail_call shift_clock)
 
 $(PRELOADED): $(BUILD)/%.so: tests/system/native/%.c
 	@echo "  CC    $<"

@@ -108,6 +108,15 @@ class BadDatabase(ExternalCase):
         self.file.write_bytes(content)
         self.refused("not a database")
 
+    def test_a_file_system_that_is_read_only(self):
+        subprocess.run(["mount", "--bind", self.daemon.data, self.daemon.data], check=True)
+        self.addCleanup(subprocess.run, ["umount", self.daemon.data], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", self.daemon.data], check=True)
+        try:
+            self.refused("ead-only")  # "Read-only file system" of the kernel's, "readonly" of SQLite's
+        finally:
+            subprocess.run(["mount", "-o", "remount,rw,bind", self.daemon.data], check=True)
+
     def test_a_newer_schema(self):
         with contextlib.closing(sqlite3.connect(self.file)) as store:
             version = store.execute("PRAGMA user_version").fetchone()[0]
