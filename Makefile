@@ -189,11 +189,11 @@ deps: ## install what building and running needs (Debian packages)
 
 image: $(IMAGES)/micro/manifest.json ## build the micro guest image from Debian packages
 
-$(IMAGES)/micro/manifest.json: deploy/guest/build-micro.sh $(wildcard deploy/guest/micro/*)
+$(IMAGES)/micro/manifest.json: deploy/guest/build-micro.sh deploy/guest/builder.sh $(wildcard deploy/guest/micro/*)
 	$(Q)sh deploy/install-deps.sh image
 	$(Q)sh deploy/guest/build-micro.sh $(@D)
 
-DEBIAN_FILES := deploy/guest/build-debian.sh $(shell find deploy/guest/debian -type f)
+DEBIAN_FILES := deploy/guest/build-debian.sh deploy/guest/builder.sh $(shell find deploy/guest/debian -type f)
 
 image-debian: $(IMAGES)/debian/manifest.json $(IMAGES)/debian-bare/manifest.json ## build the production guest (Debian, cloud-init)
 

@@ -108,7 +108,8 @@ def main():
 
     runners = {
         "house": lambda: python_tests(["tests/house/layers.py", "tests/contract/document.py", "tests/bench/test_plot.py"], build / "omertad"),
-        "deploy": lambda: python_tests(["tests/deploy/test_deploy.py", "tests/deploy/test_fleet.py"], build / "omertad"),
+        "deploy": lambda: python_tests(["tests/deploy/test_deploy.py", "tests/deploy/test_fleet.py", "tests/deploy/test_builders.py",
+                                       "tests/deploy/test_progress.py"], build / "omertad"),
         "unit": lambda: unit_tests(build),
         "contract": lambda: python_tests(["tests/contract/tools.py"], build / "omertad"),
         "system": lambda: counted([sys.executable, "tests/system/run.py"],

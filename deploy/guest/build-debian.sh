@@ -16,11 +16,13 @@
 # Needs mmdebstrap, mke2fs 1.43, qemu-img, tar, sha256sum; uidmap unless root.
 
 set -eu
-LC_ALL=C
-export LC_ALL
-umask 022
-
 here=$(cd "$(dirname "$0")" && pwd)
+label=debian
+files="vmlinuz initrd disk.qcow2"
+arguments=" [--without-packages]"
+# shellcheck source=deploy/guest/builder.sh
+. "$here/builder.sh"
+
 tunnel_packages="wireguard-tools iptables"
 packages="systemd systemd-sysv udev kmod netbase iproute2 cloud-init openssh-server acpid linux-image-cloud-amd64
 	initramfs-tools zstd"
@@ -49,27 +51,9 @@ excluded="/usr/share/man/* /usr/share/doc/* /usr/share/locale/* /usr/share/info/
 	/lib/modules/*/kernel/drivers/hv/* /lib/modules/*/kernel/drivers/comedi/*
 	/lib/modules/*/kernel/drivers/hid/*"
 
-step() {
-	echo "debian: $*"
-}
-
-die() {
-	echo "build-debian.sh: $*" >&2
-	exit 1
-}
-
-usage() {
-	die "usage: build-debian.sh OUTPUT_DIR [--work DIR] [--without-packages]"
-}
-
 # A list without its line breaks.
 one_line() {
 	printf '%s' "$1" | tr -s '\n\t' '  '
-}
-
-# need TOOL PACKAGE
-need() {
-	command -v "$1" >/dev/null || die "$1 is missing: apt-get install $2"
 }
 
 check_tools() {
@@ -84,32 +68,6 @@ check_tools() {
 	need newuidmap uidmap
 	unshare --user --map-root-user --map-auto true ||
 		die "no user namespace with subordinate ids: run as root, or see subuid(5)"
-}
-
-file_digest() {
-	sha256sum <"$1" | cut -d ' ' -f 1
-}
-
-# The manifest names the digest of each file, one a line.
-is_current() {
-	for file in vmlinuz initrd disk.qcow2 manifest.json; do
-		[ -f "$output/$file" ] || return 1
-		[ -z "$(find "$here/build-debian.sh" "$here/debian" -newer "$output/$file")" ] || return 1
-	done
-	[ -z "$without" ] || [ -d "$output/packages" ] || return 1
-	[ "$without" ] || ! [ -e "$output/packages" ] || return 1
-	for file in vmlinuz initrd disk.qcow2; do
-		grep -q "\"sha256\": \"$(file_digest "$output/$file")\"" "$output/manifest.json" || return 1
-	done
-}
-
-# The rename below replaces the whole folder, so it must be ours.
-check_output() {
-	[ -e "$output" ] || return 0
-	[ -d "$output" ] || die "$output is not a folder"
-	[ -z "$(find "$output" -mindepth 1 ! -name vmlinuz ! -name initrd ! -name manifest.json \
-		! -name disk.qcow2 ! -name packages ! -path "$output/packages/*.deb")" ] ||
-		die "$output holds other files than an image: name a folder of its own"
 }
 
 # One word a line, in one place of the command line.
@@ -195,6 +153,7 @@ END
 	else
 		unshare --user --map-root-user --map-auto sh "$temp/disk" "$temp" "$disk_mib"
 	fi || die "cannot make the file system"
+	doing "packing the disk"
 	qemu-img convert -q -c -W -m 4 -O qcow2 -o compression_type=zlib "$temp/disk.raw" "$new/disk.qcow2" ||
 		die "qemu-img failed"
 	rm "$temp/disk.raw"
@@ -204,12 +163,6 @@ END
 		install -m 644 "$temp"/packages/*.deb "$new/packages/"
 	fi
 	step "disk: $(wc -c <"$new/disk.qcow2") bytes, initrd: $(wc -c <"$new/initrd")"
-}
-
-# file_entry NAME [MEMBER]
-file_entry() {
-	printf '{\n    "file": "%s",\n%s    "sha256": "%s",\n    "bytes": %s\n  }' \
-		"$1" "${2:-}" "$(file_digest "$new/$1")" "$(wc -c <"$new/$1")"
 }
 
 write_manifest() {
@@ -232,70 +185,29 @@ write_manifest() {
 END
 }
 
-replace_output() {
-	if [ -e "$output" ]; then
-		mv "$output" "$old"
-		mv "$new" "$output"
-		rm -rf "$old"
-	else
-		mv "$new" "$output"
-	fi
-}
-
-clean_up() {
-	# Interrupted between the two renames, the old image is put back.
-	[ -e "$old" ] && ! [ -e "$output" ] && mv "$old" "$output"
-	rm -rf "$temp" "$new"
-}
-
-output=
-work=
 without=
-while [ $# -gt 0 ]; do
-	case $1 in
-	--work)
-		[ $# -ge 2 ] || usage
-		work=$2
-		shift
-		;;
-	--without-packages) without=yes ;;
-	-*) usage ;;
-	*)
-		[ -z "$output" ] || usage
-		output=${1%/}
-		;;
-	esac
-	shift
-done
-[ "$output" ] || usage
+take_option() {
+	[ "$1" = --without-packages ] && without=yes
+}
+
+take_arguments "$@"
 case $(basename "$output") in
 [!a-z0-9]* | *[!a-z0-9._-]*) die "$(basename "$output") is not an image's name: a-z, 0-9, dot, dash and underline" ;;
 esac
-
-need sha256sum coreutils
-if is_current; then
+# With a folder of packages exactly when they are left out of the image.
+has=
+[ ! -d "$output/packages" ] || has=yes
+if [ "$has" = "$without" ] && is_current; then
 	step "$output is up to date"
 	exit 0
 fi
 check_tools
-check_output
-if [ -z "$work" ]; then
-	[ "${XDG_CACHE_HOME:-${HOME:-}}" ] || die "HOME is not set: name a work folder with --work"
-	work=${XDG_CACHE_HOME:-$HOME/.cache}/omertad/debian
-fi
-mkdir -p "$work/cache" "$(dirname "$output")" || die "cannot write to $work or $(dirname "$output")"
-work=$(cd "$work" && pwd)
-output=$(cd "$(dirname "$output")" && pwd)/$(basename "$output")
-cache=$work/cache
-old=$output.old.$$
-new=$output.new.$$
-temp=$(mktemp -d "$work/build.XXXXXX")
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
-mkdir "$new"
+check_output ! -name packages ! -path "$output/packages/*.deb"
+prepare
 
+doing "fetching and installing Debian's packages"
 make_tree
+doing "making the file system"
 make_disk
 write_manifest
-replace_output
-step "$output is ready"
+finish

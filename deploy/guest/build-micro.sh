@@ -13,11 +13,13 @@
 # its package if it is not installed.
 
 set -eu
-LC_ALL=C
-export LC_ALL
-umask 022
-
 here=$(cd "$(dirname "$0")" && pwd)
+label=micro
+files="vmlinuz initrd"
+arguments=""
+# shellcheck source=deploy/guest/builder.sh
+. "$here/builder.sh"
+
 # Part of the output's bytes: any fixed moment does.
 source_date=${SOURCE_DATE_EPOCH:-1700000000}
 
@@ -34,24 +36,6 @@ libraries="libbsd.so.0 libc.so.6 libcrypt.so.1 libgmp.so.10 libip4tc.so.2 libip6
 	libresolv.so.2 libtomcrypt.so.1 libtommath.so.1 libxtables.so.12 libz.so.1"
 extensions="libxt_standard libxt_tcp libxt_udp libxt_limit libxt_LOG libipt_icmp"
 
-step() {
-	echo "micro: $*"
-}
-
-die() {
-	echo "build-micro.sh: $*" >&2
-	exit 1
-}
-
-usage() {
-	die "usage: build-micro.sh OUTPUT_DIR [--work DIR]"
-}
-
-# need TOOL PACKAGE
-need() {
-	command -v "$1" >/dev/null || die "$1 is missing: apt-get install $2"
-}
-
 check_tools() {
 	need apt-get apt
 	need apt-cache apt
@@ -64,40 +48,11 @@ check_tools() {
 	[ "$(dpkg --print-architecture)" = amd64 ] || die "the image is built on amd64 only"
 }
 
-# manifest_value SECTION KEY: from a manifest.json as write_manifest prints it
-manifest_value() {
-	awk -v section="\"$1\":" -v key="\"$2\":" '
-		$1 == section { inside = 1 }
-		inside && $1 == key { gsub(/[",]/, "", $2); print $2; exit }
-	' "$output/manifest.json"
-}
-
-file_digest() {
-	sha256sum <"$1" | cut -d ' ' -f 1
-}
-
-is_current() {
-	for file in vmlinuz initrd manifest.json; do
-		[ -f "$output/$file" ] || return 1
-		[ -z "$(find "$here/build-micro.sh" "$here/micro" -newer "$output/$file")" ] || return 1
-	done
-	[ "$(manifest_value kernel sha256)" = "$(file_digest "$output/vmlinuz")" ] &&
-		[ "$(manifest_value initrd sha256)" = "$(file_digest "$output/initrd")" ]
-}
-
-# The rename below replaces the whole folder, so it must be ours.
-check_output() {
-	[ -e "$output" ] || return 0
-	[ -d "$output" ] || die "$output is not a folder"
-	[ -z "$(find "$output" -mindepth 1 ! -name vmlinuz ! -name initrd ! -name manifest.json)" ] ||
-		die "$output holds other files than an image: name a folder of its own"
-}
-
 # apt NEEDS the lists; only root can fetch them.
 refresh_lists() {
 	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 && return
 	[ "$(id -u)" -eq 0 ] || die "apt knows no linux-image-cloud-amd64: run apt-get update as root"
-	step "apt lists are empty, running apt-get update"
+	doing "apt lists are empty, running apt-get update"
 	apt-get -qq update || die "apt-get update failed"
 	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 ||
 		die "apt knows no linux-image-cloud-amd64: is this Debian 12 with component main?"
@@ -263,12 +218,6 @@ pack_initrd() {
 	step "initrd: $(wc -c <"$temp/initrd.cpio") bytes unpacked, $(wc -c <"$new/initrd") packed"
 }
 
-# file_entry NAME
-file_entry() {
-	printf '{\n    "file": "%s",\n    "sha256": "%s",\n    "bytes": %s\n  }' \
-		"$1" "$(file_digest "$new/$1")" "$(wc -c <"$new/$1")"
-}
-
 write_manifest() {
 	cat >"$new/manifest.json" <<END
 {
@@ -285,77 +234,37 @@ write_manifest() {
 END
 }
 
-replace_output() {
-	if [ -e "$output" ]; then
-		mv "$output" "$old"
-		mv "$new" "$output"
-		rm -rf "$old"
-	else
-		mv "$new" "$output"
-	fi
+take_option() {
+	return 1
 }
 
-clean_up() {
-	# Interrupted between the two renames, the old image is put back.
-	[ -e "$old" ] && ! [ -e "$output" ] && mv "$old" "$output"
-	rm -rf "$temp" "$new"
-}
-
-output=
-work=
-while [ $# -gt 0 ]; do
-	case $1 in
-	--work)
-		[ $# -ge 2 ] || usage
-		work=$2
-		shift
-		;;
-	-*) usage ;;
-	*)
-		[ -z "$output" ] || usage
-		output=${1%/}
-		;;
-	esac
-	shift
-done
-[ "$output" ] || usage
-
-need sha256sum coreutils
+take_arguments "$@"
 if is_current; then
 	step "$output is up to date"
 	exit 0
 fi
 check_tools
 check_output
-if [ -z "$work" ]; then
-	[ "${XDG_CACHE_HOME:-${HOME:-}}" ] || die "HOME is not set: name a work folder with --work"
-	work=${XDG_CACHE_HOME:-$HOME/.cache}/omertad/micro
-fi
-mkdir -p "$work/cache" "$(dirname "$output")" || die "cannot write to $work or $(dirname "$output")"
-work=$(cd "$work" && pwd)
-output=$(cd "$(dirname "$output")" && pwd)/$(basename "$output")
-cache=$work/cache
-old=$output.old.$$
-new=$output.new.$$
-temp=$(mktemp -d "$work/build.XXXXXX")
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
+prepare
 root=$temp/root
 busybox=$temp/tree/bin/busybox
-mkdir "$temp/tree" "$root" "$new"
+mkdir "$temp/tree" "$root"
 
 refresh_lists
+doing "fetching and unpacking packages"
 unpack_packages
+doing "copying programs and libraries"
 make_folders
 copy_programs
 check_libraries
 step "programs and libraries copied"
+doing "copying kernel modules"
 copy_modules
 copy_guest_files
 step "$(wc -l <"$temp/modules") kernel modules copied"
 cp "$temp/tree/boot/vmlinuz-$version" "$new/vmlinuz"
 chmod 644 "$new/vmlinuz"
+doing "packing the initrd"
 pack_initrd
 write_manifest
-replace_output
-step "$output is ready"
+finish

@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import guest  # noqa: E402
 import lab as laboratory  # noqa: E402
 from daemon import process_field, process_started_at, wait_for  # noqa: E402
+from progress import Progress  # noqa: E402
 
 
 class Failed(Exception):
@@ -31,8 +32,8 @@ def check(condition, text):
 class Demo:
     """One run. Times are wall clock, because the API's and the kernel's are compared with ours."""
 
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, lab, progress):
+        self.lab, self.progress = lab, progress
         self.daemon = lab.daemon("demo")
         self.result = {}
 
@@ -48,11 +49,11 @@ class Demo:
 
     def say(self, text):
         """One line of progress."""
-        print(f"[{time.time() - STARTED:5.1f} s] {text}", flush=True)
+        self.progress.say(f"[{time.time() - STARTED:5.1f} s] {text}")
 
     def curl(self, *words):
         """Show a curl call, run it. Return: its JSON"""
-        print(f"        $ curl --unix-socket {self.daemon.socket} " + shlex.join(map(str, words)), flush=True)
+        self.progress.say(f"        $ curl --unix-socket {self.daemon.socket} " + shlex.join(map(str, words)))
         done = subprocess.run(self.daemon.curl(*words), check=True, capture_output=True, text=True, timeout=15)
         return json.loads(done.stdout)
 
@@ -83,6 +84,7 @@ class Demo:
         check(int(process_field(machine, "CapEff"), 16) == 0, "QEMU has capabilities")
         check(process_field(machine, "Uid") == process_field(self.daemon.pid, "Uid"), "QEMU has another uid")
         self.say(f"QEMU runs as the same uid, pid {machine}")
+        self.progress.doing("the VM boots and makes its tunnel")
         self.vm.wait_tunnel()
         established = time.time()
         wait_for(lambda: self.consumer.handshake_at(self.vm.vm_key), 5, "handshake seen by the consumer")
@@ -106,8 +108,10 @@ class Demo:
         tries = self.lab.attacks(self.consumer)
         guest.drop_firewall(self.shell, guest.detour_targets(tries))
         self.say(f"the VM's own firewall is gone; {len(tries)} attempts to get out past the tunnel ...")
+        self.progress.doing("attacking")
         reached = set(guest.run_attacks(self.shell, tries))
         leaks = self.lab.oracle.leaks()
+        self.progress.quiet()
         for attack in tries:
             out = attack.name in reached or any(attack.is_seen_in(leak) for leak in leaks)
             print(f"        {'GOT OUT' if out else 'blocked'}  {attack.name:32} {attack.ip}"
@@ -122,6 +126,7 @@ class Demo:
 
     def show_violations(self):
         """The violations as the API tells them."""
+        self.progress.doing("the violations are written down")
         expected = {attack.code for attack in self.lab.attacks(self.consumer)} - {""}
         wait_for(lambda: expected <= {item["code"] for item in self.vm.violations()}, 10, "all codes reported")
         items = self.curl(f"http://localhost{self.vm.path}/violations?limit=200")["items"]
@@ -136,6 +141,7 @@ class Demo:
         """Release the lease and look for what is left."""
         self.shell.close()
         self.curl("-X", "DELETE", f"http://localhost{self.vm.path}")
+        self.progress.doing("the machine ends")
         termination = self.vm.wait_end()
         self.say(f"lease terminated: {termination['reason']}")
         leaks = self.lab.oracle.leaks()
@@ -153,12 +159,15 @@ STARTED = time.time()
 
 def main():
     """Run the demo. Return: exit code"""
+    progress = Progress()
+    progress.doing("the lab is made: namespaces, a capture, a consumer")
     with laboratory.Lab() as lab:
-        demo = Demo(lab)
+        demo = Demo(lab, progress)
         demo.say("the lab is up; its oracle has shown that it sees leaks")
         try:
             result = demo.run()
         except (Failed, AssertionError, TimeoutError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+            progress.quiet()
             print(f"FAILED: {error}", file=sys.stderr)
             print("\n".join(demo.daemon.log().splitlines()[-25:]), file=sys.stderr)
             return 1

@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from daemon import ROOT, UID, User, wait_for  # noqa: E402
 from lab import image_folder, program  # noqa: E402
 from netns import die_with_parent  # noqa: E402
+from progress import Progress  # noqa: E402
 
 RUNTIME_BYTES = 50  # leaves room for a lease's id and a socket's name in the 108 bytes of sun_path
 DEFAULT_LISTEN = "127.0.0.1:8470"
@@ -70,6 +71,8 @@ def announce(folder, control, listen):
 
 def serve(folder, options):
     """Run the daemon to its end. Return: its exit code"""
+    progress = Progress()
+    progress.doing("the daemon starts")
     copy = prepare(folder)
     argv = as_user(copy, "serve", "--data", folder / "data", "--runtime", folder / "runtime", "--images",
                    folder / "images", *options)
@@ -80,10 +83,12 @@ def serve(folder, options):
     try:
         control = folder / "runtime/omertad.sock"
         wait_for(lambda: process.poll() is not None or answers(control), 30, "the daemon listens")
+        progress.quiet()
         if process.poll() is None:
             announce(folder, control, listen_option(options))
         return process.wait()
     finally:
+        progress.quiet()
         if process.poll() is None:
             process.terminate()
             process.wait()
