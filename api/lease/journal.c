@@ -199,9 +199,11 @@ void journal_event(void *context, const struct vmm_event *event)
     bool taken = page != NULL && (is_sighting ? add_sighting(journal, page, event) : add_step(journal, page, event));
     pthread_cond_signal(&journal->wake);
     pthread_mutex_unlock(&journal->lock);
-    if (!taken)
-        log_line(journal->service->log, LOG_ERROR, "journal.no_room", "lease=%s step=%d", event->id.text,
-                 (int)event->kind);
+    if (taken)
+        return;
+    log_line(journal->service->log, LOG_ERROR, "journal.no_room", "lease=%s step=%d", event->id.text, (int)event->kind);
+    if (!is_sighting)
+        abort(); /* a row would never move again, and its machine wait for ever; the next daemon proves or ends it */
 }
 
 /* ---- choosing: the lock is held ---------------------------------------------------------------------------------- */
