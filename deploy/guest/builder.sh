@@ -40,7 +40,7 @@ doing() {
 	while kill -0 $$ 2>/dev/null; do
 		printf '\r\033[K%s: %s ... %s s' "$label" "$*" "$(($(date +%s) - began))"
 		sleep 1
-	done &
+	done 2>/dev/null & # ended in the middle of it, date would say so
 	ticker=$!
 }
 
