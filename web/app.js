@@ -265,6 +265,36 @@ function showCounters(stats) {
   $("counters-empty").hidden = rows.length > 0;
 }
 
+// What may be had or not: a lease in direct mode has no policy, one that has ended no flows; the service says why.
+const orReason = (promise) => promise.catch((error) => { if (!(error instanceof HttpError) || error.status === 401) throw error; return { reason: error.message }; });
+
+function showEmpty(id, text) {
+  setText($(id + "-empty"), text);
+  $(id + "-empty").hidden = !text;
+  $(id).hidden = Boolean(text);
+}
+
+function showPolicy(policy) {
+  showEmpty("policy", policy.reason || "");
+  const per = (bits, packets) => [bits && rate(bits), packets && packets.toLocaleString() + " packets/s"].filter(Boolean).join(", ") || "no limit";
+  const { limits } = policy;
+  facts("policy", policy.reason ? [] : [["Allowed, and nothing else", make("div", "", ...policy.allowlist.map((endpoint) => make("div", "id", endpoint)))],
+    ["Enforced", chip(policy.enforcement)], ["Policy", `${policy.observed_generation} of ${policy.desired_generation}`],
+    ["A violation", policy.on_violation === "terminate" ? "ends the machine" : "is dropped and told"],
+    ...(policy.vm_endpoint === policy.consumer_endpoint ? [] : [["The machine knows its consumer as", make("span", "id", policy.vm_endpoint)]]),
+    ["Limit out", per(limits.egress_bits_per_s, limits.egress_packets_per_s)], ["Limit in", per(limits.ingress_bits_per_s, limits.ingress_packets_per_s)],
+    ...(policy.require_wireguard ? [["Only", "what has the shape of WireGuard"]] : [])]);
+}
+
+function showFlows(flows) {
+  const rows = flows.items || [];
+  showEmpty("flows", flows.reason || (rows.length ? "" : "None: the machine has sent nothing that may pass, or is silent."));
+  const amount = (side) => `${side.packets.toLocaleString()} packets, ${side.payload_bytes.toLocaleString()} B`;
+  show($("flows").tBodies[0], rows, (row) => row.guest_port + " " + row.endpoint, (row) => make("tr", "", make("td", "", String(row.guest_port)),
+    make("td", "id", row.endpoint), make("td", "number", amount(row.from_guest)),
+    make("td", "number" + (row.answered ? "" : " faint"), row.answered ? amount(row.from_consumer) : "no answer may come"), make("td", "", row.used_at ? timeOf(row.used_at) : "–")));
+}
+
 // "state changed: running", "violation detected: destination not allowed".
 function eventWords(event) {
   const { to, reason, code } = event.data || {};
@@ -273,10 +303,10 @@ function eventWords(event) {
 }
 
 async function refreshDetail(id) {
-  const optional = (promise) => promise.catch((error) => { if (!(error instanceof HttpError) || error.status === 401) throw error; return null; });
-  const [lease, violations, events, stats, text] = await Promise.all([
+  const [lease, violations, events, stats, text, policy, flows] = await Promise.all([
     get("/v1/leases/" + id), newest(`/v1/leases/${id}/violations`, ROWS), get(`/v1/events?limit=${PAGE}&lease_id=${id}`),
-    optional(get(`/v1/leases/${id}/stats`)), optional(ask(`/v1/leases/${id}/console`).then((answer) => answer.text()))]);
+    orReason(get(`/v1/leases/${id}/stats`)), orReason(ask(`/v1/leases/${id}/console`).then((answer) => answer.text())),
+    orReason(get(`/v1/leases/${id}/policy`)), orReason(get(`/v1/leases/${id}/flows`))]);
   if (openLease() !== id) return;
   setText($("detail-title"), "Lease " + lease.id);
   const why = lease.termination ? (ENDED[lease.termination.reason] || words(lease.termination.reason)) + (lease.termination.detail ? ": " + lease.termination.detail : "") : lease.state_reason || "";
@@ -284,7 +314,7 @@ async function refreshDetail(id) {
   $("release").hidden = lease.state === "terminated" || lease.state === "stopping";
   const labels = Object.entries(lease.labels || {}).map(([key, value]) => key + "=" + value).join(", ");
   facts("facts", [["What is enforced", modeCell(lease)],
-    ["Filter", `${words(lease.filter.enforcement)}, policy ${lease.filter.observed_generation} of ${lease.filter.desired_generation}`],
+    ["Filter", words(lease.filter.enforcement)],
     ["Image", imageName(lease) + (lease.accelerator ? " on " + lease.accelerator : "")],
     ...(lease.attachment?.socket_path ? [["Socket", make("span", "id", lease.attachment.socket_path)]] : []),
     ["Resources", `${lease.resources.vcpus} vCPU, ${lease.resources.memory_mib} MiB, disk ${lease.resources.disk_mib} MiB`],
@@ -297,9 +327,11 @@ async function refreshDetail(id) {
     make("span", "faint number", "+" + ((Date.parse(event.at) - first) / 1000).toFixed(1) + " s"),
     make("span", "", eventWords(event))));
   showCounters(stats);
+  showPolicy(policy);
+  showFlows(flows);
   show($("lease-violations"), violations, (row) => row.id, (row) => violationItem(row, false));
   $("lease-violations-empty").hidden = violations.length > 0;
-  const tail = (text ?? "").replace(/\r/g, "").replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "").replace(/[^\n\t\x20-\x7e\u00a0-\ud7ff]/g, "·").slice(-CONSOLE_CHARACTERS);
+  const tail = (text.reason ? "" : text).replace(/\r/g, "").replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "").replace(/[^\n\t\x20-\x7e\u00a0-\ud7ff]/g, "·").slice(-CONSOLE_CHARACTERS);
   const pane = $("console");
   const follow = pane.scrollTop + pane.clientHeight >= pane.scrollHeight - 8;
   setText(pane, tail || "The console has said nothing.");

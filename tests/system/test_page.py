@@ -155,6 +155,11 @@ class StatusPage(DaemonCase):
         self.page.wait("#timeline", "tunnel established")
         self.page.wait("#counters", "destination not allowed")
         self.page.wait("#peers", "198.51.100.2:51900")
+        self.page.wait("#policy", "198.51.100.2:51900")
+        self.page.wait("#policy", "is dropped and told")
+        self.page.wait("#policy", "1 of 1")
+        self.page.wait("#flows tbody tr", "198.51.100.2:51900")
+        self.assertRegex(self.page.text("#flows tbody tr"), r"[1-9]\d* packets, [\d,]+ B\s+[1-9]\d* packets")
         self.page.wait("#console", self.said)
         self.assertEqual(0, self.page.run("return page.locator('#console *').count()"))
         self.assertEqual("detail-title", self.page.run("return page.evaluate(() => document.activeElement.id)"))
@@ -164,6 +169,19 @@ class StatusPage(DaemonCase):
             page.click('[data-evidence]')]); return [file.suggestedFilename(), await file.path()]""")
         self.assertRegex(evidence[0], r"^violation-[0-9a-f-]{36}\.pcapng$")
         self.assertEqual(b"\n\r\r\n", pathlib.Path(evidence[1]).read_bytes()[:4])
+
+    def test_05_what_of_policy_and_flows_cannot_be_had_says_why(self):
+        self.page.run("""const problem = (route) => route.fulfill({status: 409, contentType: 'application/problem+json',
+            body: JSON.stringify({title: 'Conflict', detail: hostile})});
+            await page.route('**/policy', problem);
+            await page.route('**/flows', (route) => route.fulfill({contentType: 'application/json', body: '{"items": []}'}));""",
+                      hostile=HOSTILE)
+        self.page.wait("#policy-empty", HOSTILE)
+        self.page.wait("#flows-empty", "None: the machine has sent nothing")
+        self.assertTrue(self.page.run("return page.locator('#policy').isHidden()"))
+        self._assert_accessible()
+        self.page.run("await page.unrouteAll({behavior: 'ignoreErrors'})")
+        self.page.wait("#policy", "198.51.100.2:51900")
 
     def test_06_dark_and_narrow(self):
         self.page.run("await page.emulateMedia({colorScheme: 'dark'})")
@@ -192,6 +210,11 @@ class StatusPage(DaemonCase):
         self.page.run("await page.click('#release'); await page.click('#confirm .danger')")
         self.page.wait("#detail-state", "was released")
         self.assertEqual("released", self.lease_of_all.wait_end()["reason"])
+        ended = self.client.request("GET", f"{self.lease_of_all.path}/flows")
+        self.page.wait("#flows-empty", ended.json["detail"])
+        self.assertTrue(self.page.run("return page.locator('#flows').isHidden()"))
+        self._assert_accessible()
+        self.page.picture("detail-ended")
         self.page.run("await page.goto(url + '#/'); await page.click('[data-show=ended]')", url=self.url)
         self.page.wait("#leases tbody tr", "was released")
         self.page.wait("#feed li", "was released")
