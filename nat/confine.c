@@ -20,8 +20,10 @@
  * have that make the call. It takes away the direct way, and nearly all that exploits are made of. */
 #include "nat/confine.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -30,6 +32,11 @@
 enum confine_way {
     WAY_STREAM = 1,
     WAY_LISTEN = 2, /* the attachment's peer is not known yet */
+    WAYS_COUNT = 4,
+};
+
+struct nat_confinement {
+    struct confine_program programs[WAYS_COUNT]; /* by the sum of the attachment's ways */
 };
 
 #ifdef OMERTAD_CONFINED
@@ -104,13 +111,35 @@ const struct confine_rule *nat_confine_table(size_t *ret_count)
 
 #endif
 
-int nat_confine_build(const struct nat_config *config, struct confine_program *ret_program, struct error *err)
+int nat_confinement_make(struct nat_confinement **ret_confinement, struct error *err)
 {
     size_t count;
     const struct confine_rule *rules = nat_confine_table(&count);
+    struct nat_confinement *confinement = calloc(1, sizeof *confinement);
+    if (confinement == NULL)
+        return error_set(err, -ENOMEM, "no memory for the tables of system calls");
+    int rc = 0;
+    for (unsigned ways = 0; rc == 0 && ways < WAYS_COUNT; ways++)
+        rc = confine_allow(rules, count, ways, CONFINE_KILL_THREAD, &confinement->programs[ways], err);
+    if (rc < 0) {
+        nat_confinement_free(confinement);
+        return rc;
+    }
+    *ret_confinement = confinement;
+    return 0;
+}
+
+void nat_confinement_free(struct nat_confinement *confinement)
+{
+    free(confinement);
+}
+
+const struct confine_program *nat_confinement_program(const struct nat_confinement *confinement,
+                                                      const struct nat_config *config)
+{
     const unsigned ways =
         (config->framing == NAT_FRAMING_STREAM ? WAY_STREAM : 0U) | (config->peer_known ? 0U : WAY_LISTEN);
-    return confine_allow(rules, count, ways, CONFINE_KILL_THREAD, ret_program, err);
+    return &confinement->programs[ways];
 }
 
 size_t nat_confined_calls(void)

@@ -14,10 +14,11 @@
 const struct confine_rule *nat_confine_table(size_t *ret_count);
 
 /**
- * nat_confine_build() - The program for a NAT thread with this attachment
- * Return: 0 or negative
- * Thread: the one that starts the NAT
+ * nat_confinement_program() - The program for a NAT thread with this attachment
+ * Return: the confinement's
+ * Thread: any
  */
-int nat_confine_build(const struct nat_config *config, struct confine_program *ret_program, struct error *err);
+const struct confine_program *nat_confinement_program(const struct nat_confinement *confinement,
+                                                      const struct nat_config *config);
 
 #endif

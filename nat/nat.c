@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,6 +20,7 @@
 
 enum nat_thread_limits {
     NAT_STACK_BYTES = 512 * 1024, /* deepest use is below 32 KiB; sanitizers need the rest */
+    NAT_BEGIN_MS = 10000,         /* a thread that has not begun by then never will */
 };
 
 static int confine(const struct nat *nat, const struct confine_program *program)
@@ -31,14 +33,14 @@ static int confine(const struct nat *nat, const struct confine_program *program)
 /** struct launch - What the thread begins with. Owner: nat_start(), which waits until the thread has begun. */
 struct launch {
     struct nat *nat;
-    struct confine_program program;
+    const struct confine_program *program;
 };
 
 static void *run(void *context)
 {
     const struct launch *launch = context;
     struct nat *nat = launch->nat;
-    const int begun = confine(nat, &launch->program);
+    const int begun = confine(nat, launch->program);
     if (send(nat->wake_thread, &begun, sizeof begun, MSG_NOSIGNAL) != (ssize_t)sizeof begun || begun < 0)
         return NULL;
     thread_serve(nat);
@@ -118,22 +120,30 @@ static void free_nat(struct nat *nat)
     free(nat);
 }
 
+/* What the thread says of its begin. One that the kernel kills in its first steps says nothing, and nothing else tells of
+ * that: our own descriptor of its end is still open. */
+static int await_begun(const struct nat *nat)
+{
+    int begun = -ECANCELED;
+    struct pollfd told = {.fd = nat->wake_owner, .events = POLLIN};
+    int ready;
+    do
+        ready = poll(&told, 1, NAT_BEGIN_MS);
+    while (ready < 0 && errno == EINTR);
+    if (ready == 0)
+        return -ETIMEDOUT;
+    ssize_t length = recv(nat->wake_owner, &begun, sizeof begun, MSG_DONTWAIT);
+    return length == (ssize_t)sizeof begun ? begun : -ECANCELED;
+}
+
 /* Starts the thread and waits until it has confined itself. Where its descriptors are its own, ours are closed then. */
 static int start_confined(struct nat *nat, const struct nat_config *config, struct error *err)
 {
-    struct launch launch = {.nat = nat};
-    int begun = -ECANCELED;
-    int rc = nat_confine_build(config, &launch.program, err);
-    if (rc == 0 && (rc = start_thread(&launch)) < 0)
-        error_set(err, rc, "cannot start a NAT thread: %s", strerror(-rc));
+    struct launch launch = {.nat = nat, .program = nat_confinement_program(config->confinement, config)};
+    int rc = start_thread(&launch);
     if (rc < 0)
-        return rc;
-    ssize_t length;
-    do
-        length = recv(nat->wake_owner, &begun, sizeof begun, MSG_WAITALL);
-    while (length < 0 && errno == EINTR);
-    if (length != (ssize_t)sizeof begun)
-        begun = -ECANCELED;
+        return error_set(err, rc, "cannot start a NAT thread: %s", strerror(-rc));
+    const int begun = await_begun(nat);
     if (begun == 0) {
         if (confine_is_built()) {
             close(config->frame_fd);
@@ -143,11 +153,12 @@ static int start_confined(struct nat *nat, const struct nat_config *config, stru
         }
         return 0;
     }
+    atomic_store(&nat->stop, true); /* for one that is only late */
     pthread_join(nat->thread, NULL);
     return error_set(err, begun, "a NAT thread cannot confine itself: %s", strerror(-begun));
 }
 
-int nat_start(const struct nat_config *config, struct nat **ret_nat, struct error *err)
+static int start(const struct nat_config *config, struct nat **ret_nat, struct error *err)
 {
     int rc = check_link(&config->link, err);
     if (rc < 0)
@@ -175,6 +186,20 @@ int nat_start(const struct nat_config *config, struct nat **ret_nat, struct erro
     }
     *ret_nat = nat;
     return 0;
+}
+
+int nat_start(const struct nat_config *config, struct nat **ret_nat, struct error *err)
+{
+    if (config->confinement != NULL)
+        return start(config, ret_nat, err);
+    struct nat_confinement *made = NULL;
+    int rc = nat_confinement_make(&made, err);
+    struct nat_config whole = *config;
+    whole.confinement = made;
+    if (rc == 0)
+        rc = start(&whole, ret_nat, err);
+    nat_confinement_free(made);
+    return rc;
 }
 
 static void wake(const struct nat *nat)

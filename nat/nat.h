@@ -242,6 +242,7 @@ struct nat_stats {
  * @link:      the VM's side
  * @resume:    ports of a tunnel that was up under the NAT before; its flow is opened with the first policy, so that what the
  *             consumer sends reaches the guest before that has said anything. 0: there was none
+ * @confinement: made before, outlives the NAT's start; NULL: nat_start() makes what it needs
  * @busy_poll_us: how long the thread looks for more work before it sleeps, while work comes; 0 (the default) is never
  */
 struct nat_config {
@@ -252,10 +253,23 @@ struct nat_config {
     uint32_t flows_max;
     struct nat_link link;
     struct nat_ports resume;
+    const struct nat_confinement *confinement;
     uint32_t busy_poll_us;
 };
 
 struct nat;
+
+/**
+ * nat_confinement_make() - What NAT threads run under (nat/confine.h), made once for all that will be started: it takes the
+ *                          time and the memory of a start that must not fail for a lack of either
+ * @ret_confinement: owned by the caller until nat_confinement_free()
+ * Return:           0, -ENOMEM, or what libseccomp said
+ * Thread:           any
+ */
+int nat_confinement_make(struct nat_confinement **ret_confinement, struct error *err);
+
+/** nat_confinement_free() - @confinement: NULL is allowed; no NAT is being started with it. Thread: the owner */
+void nat_confinement_free(struct nat_confinement *confinement);
 
 /**
  * nat_start() - Start the NAT thread of one VM with its gate shut

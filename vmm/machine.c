@@ -194,6 +194,7 @@ static int start_nat(struct machine *machine, const struct machine_places *place
         .report_fd = far_fd,
         .flows_max = places->flows_max,
         .resume = machine->spec->resume,
+        .confinement = places->confinement,
         .link = {.guest_mac = machine->spec->guest_mac,
                  .guest_ip = VMM_LINK_GUEST_IP,
                  .gateway_ip = VMM_LINK_GATEWAY_IP,

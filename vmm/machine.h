@@ -57,11 +57,12 @@ struct machine_places {
     char disk_dir[VMM_PATH_BYTES];
     char packages_dir[VMM_PATH_BYTES]; /* "": there is none */
     char qemu[VMM_PATH_BYTES];
-    bool allow_private;          /* direct: private ranges are reachable */
-    uint32_t flows_max;          /* of one machine; 0: as many as a NAT has */
-    bool keep_machines;          /* they outlive the daemon */
-    enum nat_framing attachment; /* of machines that do not */
-    int machines_fd;             /* the folder that holds one folder a machine */
+    bool allow_private;                  /* direct: private ranges are reachable */
+    uint32_t flows_max;                  /* of one machine; 0: as many as a NAT has */
+    bool keep_machines;                  /* they outlive the daemon */
+    enum nat_framing attachment;         /* of machines that do not */
+    int machines_fd;                     /* the folder that holds one folder a machine */
+    struct nat_confinement *confinement; /* of all NATs */
 };
 
 /**

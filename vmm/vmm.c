@@ -122,6 +122,7 @@ static int open_places(struct vmm *vmm, struct error *err)
 
 static void release(struct vmm *vmm)
 {
+    nat_confinement_free(vmm->places.confinement);
     free(vmm->machines);
     free(vmm->served);
     free(vmm->polled);
@@ -158,6 +159,8 @@ int vmm_open(const struct vmm_config *config, struct vmm **ret_vmm, struct error
     int rc = copy_config(vmm, config, err);
     if (rc == 0)
         rc = open_places(vmm, err);
+    if (rc == 0)
+        rc = nat_confinement_make(&vmm->places.confinement, err);
     if (rc == 0)
         rc = supervisor_start(vmm, err);
     if (rc == 0) {
