@@ -36,7 +36,7 @@ class Pressure(LabCase):
             wait_for(lambda: not daemon.machines(), 20, "the machine ends all the same")
             time.sleep(0.5)  # twice what the store waits for another writer
             self.assertEqual("running", lease.read()["state"])
-            self.assertEqual(202, lease.release())
+            self.assertEqual(503, lease.release(), "nor is it, while its end waits to be written")
         self.assertEqual("released", lease.wait_end()["reason"])
         self.assertEqual(0, daemon.client().get("/v1/node")["capacity"]["used"]["leases"])
         self.assertIn("event=journal.waits", daemon.log())
