@@ -3,7 +3,7 @@
  * It reads what a hostile guest and any stranger at the consumer's address send, so it is the thread to distrust. Before it
  * takes its first frame it has three descriptors in a table of its own (attachment, reports, wake-up; sockets of flows join
  * them), and the system calls of the table below. It cannot reach the store, another VM's sockets or a file: it has no
- * descriptor of them and no call to get one.
+ * descriptor of them and no call to get one. Where the kernel has Landlock no path is left to it either, nor TCP.
  *
  * Any other call kills the thread, and only it (SECCOMP_RET_KILL_THREAD): not one instruction of it runs any more, no
  * handler of ours that it could have prepared something for. That this is safe for the rest of the process rests on three

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/landlock.h"
 #include "base/scope.h"
 #include "nat/allowlist.h"
 #include "nat/confine.h"
@@ -27,6 +28,8 @@ static int confine(const struct nat *nat, const struct confine_program *program)
 {
     const int own[] = {nat->wake_thread, nat->worker.frame_io.fd, nat->worker.reporter.fd};
     int rc = confine_keep_only(own, sizeof own / sizeof *own);
+    if (rc == 0)
+        rc = landlock_enter(NULL, 0); /* it has no file to open, ever */
     return rc == 0 ? confine_enter(program) : rc;
 }
 

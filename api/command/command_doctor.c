@@ -14,7 +14,6 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/timex.h>
 #endif
 
@@ -25,6 +24,7 @@
 #include "api/config/machines.h"
 #include "api/host/confine.h"
 #include "base/clock.h"
+#include "base/landlock.h"
 #include "base/scope.h"
 #include "nat/nat.h"
 #include "vmm/vmm.h"
@@ -139,9 +139,7 @@ static void check_sandbox(struct doctor_report *report, const struct config *con
                                      .forbidden = confine_count(forbidden_rules, forbidden)};
     bool seccomp =
         prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0 && program_says(config->hypervisor.qemu, options, version) == 0;
-    long landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, 1U /* LANDLOCK_CREATE_RULESET_VERSION */);
-    doctor_judge_sandbox(report, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, seccomp, landlock > 0 ? (int)landlock : 0,
-                         &own);
+    doctor_judge_sandbox(report, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, seccomp, landlock_version(), &own);
 #else
     (void)config;
     doctor_ok(report, "sandbox", "this system has neither seccomp nor Landlock; the hypervisor confines itself");

@@ -9,7 +9,7 @@
 enum {
     TEXT_BYTES = 480, /* a sentence with a path and a system's message */
     MEND_BYTES = 160,
-    NUMBER_BYTES = 32,
+    FILES_BYTES = 96,
 };
 
 static const char *const level_names[] = {
@@ -221,15 +221,15 @@ void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool 
         doctor_find(report, &no_filter, "QEMU does not start with its seccomp filter");
         return;
     }
-    char found[NUMBER_BYTES] = "no Landlock";
+    char files[FILES_BYTES] = "no thread is kept from files, for this kernel has no Landlock";
     if (landlock > 0)
-        snprintf(found, sizeof found, "Landlock version %d", landlock);
+        snprintf(files, sizeof files, "NAT threads reach no file (Landlock %d)", landlock);
     if (own->nat == 0) {
         doctor_find(report, &open_threads, "threads of the daemon are not confined in this build");
         return;
     }
     doctor_ok(report, "sandbox",
               "no_new_privs is set, QEMU has its seccomp filter, NAT threads %zu system calls, service threads %zu, "
-              "and %zu are forbidden to all; the kernel has %s",
-              own->nat, own->service, own->forbidden, found);
+              "and %zu are forbidden to all; %s",
+              own->nat, own->service, own->forbidden, files);
 }

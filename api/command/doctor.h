@@ -88,7 +88,7 @@ struct doctor_calls {
  * doctor_judge_sandbox() - What confines this process and the hypervisor
  * @no_new_privs: whether it is set
  * @seccomp:      whether the hypervisor starts with its filter
- * @landlock:     version of Landlock, 0 for none
+ * @landlock:     version of the kernel's Landlock, 0 for none
  * @own:          of the daemon's own threads
  * Thread:        any
  */

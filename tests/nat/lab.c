@@ -50,6 +50,11 @@ void lab_start_with(struct lab *lab, const struct nat_link *link, enum nat_frami
     start(lab, (struct nat_config){.framing = framing, .link = *link, .busy_poll_us = busy_poll_us});
 }
 
+void lab_start_under(struct lab *lab, const struct nat_confinement *confinement)
+{
+    start(lab, (struct nat_config){.link = test_link, .confinement = confinement});
+}
+
 void lab_resume(struct lab *lab, struct nat_ports ports)
 {
     start(lab, (struct nat_config){.link = test_link, .resume = ports});

@@ -26,6 +26,9 @@ void lab_start(struct lab *lab, const struct nat_link *link);
 /** lab_start_with() - The same with a framing and a time to look for work. */
 void lab_start_with(struct lab *lab, const struct nat_link *link, enum nat_framing framing, uint32_t busy_poll_us);
 
+/** lab_start_under() - A NAT whose gate is shut, confined by what the test has made. */
+void lab_start_under(struct lab *lab, const struct nat_confinement *confinement);
+
 /** lab_resume() - A NAT that takes another one's place, with the ports of its tunnel. */
 void lab_resume(struct lab *lab, struct nat_ports ports);
 

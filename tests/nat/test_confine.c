@@ -12,9 +12,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/landlock.h"
 #include "base/scope.h"
 #include "nat/confine.h"
 #include "tests/nat/lab.h"
@@ -31,13 +33,16 @@ struct crime {
 
 static const struct crime *_Atomic planted;
 static atomic_bool survived;
+static atomic_int outcome; /* of the crime: 0 or an errno */
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *limit)
 {
     const struct crime *crime = atomic_exchange(&planted, NULL);
     if (crime != NULL) {
         const long *with = crime->arguments;
+        errno = 0;
         syscall(crime->call, with[0], with[1], with[2], with[3], with[4], with[5]);
+        atomic_store(&outcome, errno);
         atomic_store(&survived, true);
     }
     return (int)syscall(SYS_recvmmsg, fd, messages, count, flags, limit);
@@ -224,6 +229,75 @@ static void descriptors_and_memory_come_back_after_a_kill(void **state)
     assert_int_equal(count_entries("/proc/self/task"), 1);
 }
 
+/* What would be left if a call slipped into the table: a confinement whose programs let nearly everything pass. */
+static struct nat_confinement *make_open_table(const struct nat_config *config)
+{
+    static const struct confine_rule one[] = {{.call = "reboot", .reason = "a program must forbid something"}};
+    struct nat_confinement *confinement = NULL;
+    assert_int_equal(nat_confinement_make(&confinement, NULL), 0);
+    struct confine_program *program = (void *)(uintptr_t)nat_confinement_program(confinement, config);
+    assert_int_equal(confine_forbid(one, 1, program, NULL), 0);
+    return confinement;
+}
+
+static void without_its_table_a_thread_still_reaches_no_file(void **state)
+{
+    (void)state;
+    needs_confinement();
+    if (landlock_version() == 0)
+        skip();
+    static const struct crime reads[] = {
+        {"read", SYS_openat, {AT_FDCWD, (long)"/etc/passwd", O_RDONLY}},
+        {"list", SYS_openat, {AT_FDCWD, (long)"/", O_RDONLY | O_DIRECTORY}},
+        {"make", SYS_openat, {AT_FDCWD, (long)"/tmp/omertad-planted", O_WRONLY | O_CREAT, 0600}},
+        {"start a program", SYS_execve, {(long)"/bin/true"}},
+    };
+    struct nat_confinement *confinement = make_open_table(&(struct nat_config){.peer_known = true});
+    for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
+        struct lab lab;
+        lab_start_under(&lab, confinement);
+        lab_open_gate(&lab);
+        atomic_store(&survived, false);
+        atomic_store(&planted, &reads[i]);
+        assert_forwards(&lab);
+        assert_true(atomic_load(&survived));
+        if (atomic_load(&outcome) != EACCES)
+            fail_msg("%s: %s", reads[i].what, strerror(atomic_load(&outcome)));
+        lab_stop(&lab);
+    }
+    nat_confinement_free(confinement);
+    int ours = open("/etc/passwd", O_RDONLY | O_CLOEXEC); /* the other threads are as free as before */
+    assert_true(ours >= 0);
+    close(ours);
+}
+
+/* As a kernel that has no Landlock answers. Return: 0 when all is as without it */
+static int forward_without_landlock(void)
+{
+    static const struct confine_rule none[] = {
+        {.call = "landlock_create_ruleset", .reason = "an older kernel", .refused = ENOSYS}};
+    struct confine_program program;
+    if (confine_forbid(none, 1, &program, NULL) < 0 || confine_enter(&program) < 0 || landlock_version() != 0)
+        return 1;
+    struct lab lab = lab_open();
+    assert_forwards(&lab);
+    commit(&lab, &crimes[0]);
+    lab_stop(&lab);
+    return 0;
+}
+
+static void without_landlock_nothing_else_changes(void **state)
+{
+    (void)state;
+    needs_confinement();
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(forward_without_landlock());
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void the_table_is_short_and_says_why(void **state)
 {
     (void)state;
@@ -255,6 +329,8 @@ int main(void)
         cmocka_unit_test(another_vm_notices_nothing),
         cmocka_unit_test(a_thread_has_its_own_descriptors_and_no_others),
         cmocka_unit_test(descriptors_and_memory_come_back_after_a_kill),
+        cmocka_unit_test(without_its_table_a_thread_still_reaches_no_file),
+        cmocka_unit_test(without_landlock_nothing_else_changes),
         cmocka_unit_test(the_table_is_short_and_says_why),
         cmocka_unit_test(a_misspelt_call_is_refused),
     };

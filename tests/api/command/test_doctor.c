@@ -159,6 +159,10 @@ static void a_missing_sandbox_fails(void **state)
     assert_non_null(strstr(member("finding"), "no Landlock"));
     assert_non_null(strstr(member("finding"), "NAT threads 20 system calls, service threads 90"));
     begin();
+    doctor_judge_sandbox(&report, true, true, 3, &calls);
+    expect("ok", "sandbox", "");
+    assert_non_null(strstr(member("finding"), "NAT threads reach no file (Landlock 3)"));
+    begin();
     doctor_judge_sandbox(&report, true, true, 3, &(struct doctor_calls){0});
     expect("warn", "sandbox", "SANITIZE");
 }
