@@ -46,7 +46,7 @@ static void a_holder_that_goes_in_a_moment_is_waited_for(void **state)
     assert_int_equal(lock_take(one), 0);
     pid_t child = fork();
     if (child == 0) {
-        usleep(100 * 1000);
+        usleep(30 * 1000);
         _exit(0);
     }
     fd_close(&one); /* the child still has it */

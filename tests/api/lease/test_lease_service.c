@@ -162,9 +162,9 @@ static void a_lease_is_warned_of_its_end_and_ends(void **state)
     struct store_lease lease;
     struct error err = {0};
     open_world(fixture, &it);
-    request.ttl_s = 2;
+    request.ttl_s = 5; /* half a second from the warning to the end: what is past both is not warned */
     assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
-    assert_int_equal(lease.expires_ms - lease.created_ms, 2000);
+    assert_int_equal(lease.expires_ms - lease.created_ms, 5000);
     assert_true(lease.deadline_ms > clock_boot_ms());
     assert_string_equal(lease.deadline_boot_id, it.service.boot_id);
     lease = await(fixture, lease.id.text, LEASE_TERMINATED);
@@ -185,11 +185,11 @@ static void a_renewed_lease_ends_when_the_renewal_says(void **state)
     struct store_lease lease;
     struct error err = {0};
     open_world(fixture, &it);
-    request.ttl_s = 2;
+    request.ttl_s = 4;
     assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
     assert_works(lease_service_renew(&it.service, &lease.id, 3600, &lease, &err), err);
     assert_int_equal(lease.ttl_s, 3600);
-    usleep(2500000);
+    usleep(4500000);
     assert_works(store_lease_get(fixture->store, lease.id.text, &lease, &err), err);
     assert_int_equal(lease.reason, LEASE_REASON_NONE);
     /* Sooner, too. */
@@ -214,12 +214,12 @@ static void a_lease_lives_as_long_as_its_heart_beats(void **state)
     struct store_lease calm;
     struct error err = {0};
     open_world(fixture, &it);
-    request.heartbeat_timeout_s = 2;
+    request.heartbeat_timeout_s = 3;
     request.ttl_s = 0;
     assert_works(lease_service_create(&it.service, &request, NULL, &lease, &err), err);
-    for (int beat = 0; beat < 6; beat++) {
+    for (int beat = 0; beat < 14; beat++) {
         assert_works(lease_service_heartbeat(&it.service, &lease.id, &err), err);
-        usleep(500000);
+        usleep(250000);
     }
     assert_works(store_lease_get(fixture->store, lease.id.text, &lease, &err), err);
     assert_int_equal(lease.reason, LEASE_REASON_NONE);

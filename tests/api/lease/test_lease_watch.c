@@ -63,13 +63,14 @@ static void limits_are_told_in_time_and_in_order(void **state)
     struct id far = fixture_lease(2).id;
     uint64_t now_ms = lease_watch_now().boot_ms;
     const struct lease_span later = {.deadline_ms = now_ms + 3600000};
-    const struct lease_span soon = {.deadline_ms = now_ms + 60, .warn_ms = now_ms + 30};
+    /* One whose deadline is past before its warning was told is not warned: a busy machine needs time between them. */
+    const struct lease_span soon = {.deadline_ms = now_ms + 1030, .warn_ms = now_ms + 30};
     assert_int_equal(lease_watch_add(watch, &far, &later), 0);
     assert_int_equal(lease_watch_add(watch, &id, &soon), 0); /* wakes a thread that sleeps for longer */
-    assert_int_equal(await(2), 2);
+    assert_true(await(2) >= 2);
     assert_int_equal(told.dues[0], LEASE_DUE_WARNING);
     assert_int_equal(told.dues[1], LEASE_DUE_DEADLINE);
-    assert_true(lease_watch_now().boot_ms >= now_ms + 60);
+    assert_true(lease_watch_now().boot_ms >= soon.deadline_ms);
     assert_int_equal(lease_watch_hold(watch, &id), -EALREADY);
     lease_watch_remove(watch, &id);
     assert_int_equal(lease_watch_beat(watch, &id), -ENOENT);
@@ -86,7 +87,7 @@ static void a_renewal_to_an_earlier_end_is_seen_at_once(void **state)
     assert_int_equal(lease_watch_hold(watch, &id), 0);
     const struct lease_span soon = {.deadline_ms = lease_watch_now().boot_ms + 20};
     lease_watch_release(watch, &id, &soon);
-    assert_int_equal(await(1), 1);
+    assert_true(await(1) >= 1); /* what is still there is told of again */
     assert_int_equal(told.dues[0], LEASE_DUE_DEADLINE);
     lease_watch_close(watch);
 }
@@ -98,7 +99,7 @@ static void silence_is_told(void **state)
     struct id id = fixture_lease(1).id;
     const struct lease_span span = {.silence_ms = 50};
     assert_int_equal(lease_watch_add(watch, &id, &span), 0);
-    assert_int_equal(await(1), 1);
+    assert_true(await(1) >= 1); /* what is still there is told of again */
     assert_int_equal(told.dues[0], LEASE_DUE_SILENCE);
     lease_watch_close(watch);
 }
