@@ -110,7 +110,7 @@ static bool reports_end(const struct lab *lab)
 /* The kernel closes a dead thread's descriptors one after the other. */
 static bool attachment_ends(const struct lab *lab, const struct frame *frame)
 {
-    const uint64_t limit_ms = clock_monotonic_ms() + 2000;
+    const uint64_t limit_ms = clock_monotonic_ms() + 10000;
     while (send(lab->guest, frame->bytes, frame->length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EAGAIN) {
         if (clock_monotonic_ms() > limit_ms)
             return false;

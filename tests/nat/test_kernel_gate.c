@@ -38,6 +38,19 @@ static void flood(const struct lab *lab, int frames)
         lab_guest_sends(lab, &frame);
 }
 
+/* Where there are such filters. Return: how many frames it took; a busy machine sees a flood as slow at first. */
+static uint64_t flood_until_closed(const struct lab *lab)
+{
+    const uint64_t limit_ms = clock_monotonic_ms() + 30000;
+    uint64_t sent = 0;
+    do {
+        flood(lab, FLOOD);
+        sent += FLOOD;
+    } while (HAS_FILTERS && stats_of(lab).kernel_filter_closings == 0 && clock_monotonic_ms() < limit_ms);
+    assert_true(!HAS_FILTERS || stats_of(lab).kernel_filter_closings > 0);
+    return sent;
+}
+
 static void single_violations_are_all_seen(void **state)
 {
     (void)state;
@@ -56,6 +69,7 @@ static void nine_forbidden_frames_to_one_cost_no_allowed_one(void **state)
     (void)state;
     struct lab lab = lab_open();
     struct frame bad = forbidden(53);
+    flood_until_closed(&lab);
     for (uint32_t number = 0; number < FLOOD / 10; number++) {
         struct frame good = frame_udp(test_guest, test_consumer, 8);
         memcpy(good.bytes + 42, &number, sizeof number);
@@ -68,7 +82,6 @@ static void nine_forbidden_frames_to_one_cost_no_allowed_one(void **state)
         assert_memory_equal(got, &number, sizeof number);
     }
     lab_await(&lab, NAT_REASON_ALLOWED, FLOOD / 10);
-    assert_true(!HAS_FILTERS || stats_of(&lab).kernel_filter_closings > 0);
     lab_stop(&lab);
 }
 
@@ -102,22 +115,21 @@ static void a_stream_has_none(void **state)
 
 #if HAS_FILTERS
 
-static void await_filter(const struct lab *lab, enum nat_kernel_filter filter)
+static void await_open(const struct lab *lab)
 {
     const uint64_t limit_ms = clock_monotonic_ms() + 10000;
-    while (stats_of(lab).kernel_filter != filter && clock_monotonic_ms() < limit_ms)
+    while (stats_of(lab).kernel_filter != NAT_KERNEL_FILTER_INACTIVE && clock_monotonic_ms() < limit_ms)
         poll(NULL, 0, 1);
-    assert_int_equal(stats_of(lab).kernel_filter, filter);
+    assert_int_equal(stats_of(lab).kernel_filter, NAT_KERNEL_FILTER_INACTIVE);
 }
 
 static void a_flood_closes_it_what_is_allowed_passes_and_it_opens_again(void **state)
 {
     (void)state;
     struct lab lab = lab_open();
-    flood(&lab, FLOOD);
-    await_filter(&lab, NAT_KERNEL_FILTER_ACTIVE);
+    const uint64_t sent = flood_until_closed(&lab);
     assert_int_equal(lab_report(&lab, NAT_REPORT_VIOLATION).violation.reason, NAT_REASON_PORT_NOT_ALLOWED);
-    assert_true(stats_of(&lab).frames[NAT_REASON_PORT_NOT_ALLOWED] < FLOOD);
+    assert_true(stats_of(&lab).frames[NAT_REASON_PORT_NOT_ALLOWED] < sent);
     lab_open_flow(&lab);
     struct frame frame = frame_arp(1, test_link.guest_ip, test_link.gateway_ip);
     uint8_t bytes[2048];
@@ -127,7 +139,7 @@ static void a_flood_closes_it_what_is_allowed_passes_and_it_opens_again(void **s
     lab_guest_sends(&lab, &frame);
     assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 342);
 
-    await_filter(&lab, NAT_KERNEL_FILTER_INACTIVE);
+    await_open(&lab);
     const uint64_t seen = stats_of(&lab).frames[NAT_REASON_PORT_NOT_ALLOWED];
     flood(&lab, 1);
     lab_await(&lab, NAT_REASON_PORT_NOT_ALLOWED, seen + 1);
@@ -139,8 +151,7 @@ static void a_new_policy_takes_a_closed_gate_with_it(void **state)
 {
     (void)state;
     struct lab lab = lab_open();
-    flood(&lab, FLOOD);
-    await_filter(&lab, NAT_KERNEL_FILTER_ACTIVE);
+    flood_until_closed(&lab);
     struct nat_policy wider = test_policy;
     wider.generation = 2;
     wider.allow[wider.allow_count++] = (struct nat_endpoint){test_consumer.ip, 53};
@@ -160,8 +171,7 @@ static void a_policy_that_has_to_see_everything_opens_it(void **state)
 {
     (void)state;
     struct lab lab = lab_open();
-    flood(&lab, FLOOD);
-    await_filter(&lab, NAT_KERNEL_FILTER_ACTIVE);
+    flood_until_closed(&lab);
     struct nat_policy strict = test_policy;
     strict.generation = 2;
     strict.terminate = true;
