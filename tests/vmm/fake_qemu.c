@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -107,6 +108,14 @@ static void send_frame(const struct fake *fake, const unsigned char *frame, size
     const struct sockaddr *to = fake->named ? (const struct sockaddr *)&fake->host : NULL;
     if (sendto(fake->net, frame, length, 0, to, to == NULL ? 0 : sizeof fake->host) < 0 && !fake->named)
         _exit(8);
+}
+
+/* Until no frame waits in the attachment; where the system cannot tell, no longer than that. */
+static void await_taken(const struct fake *fake)
+{
+    int waiting = 0;
+    while (ioctl(fake->net, TIOCOUTQ, &waiting) == 0 && waiting > 0)
+        usleep(1000);
 }
 
 static void send_vlan_frame(const struct fake *fake)
@@ -222,7 +231,8 @@ static void go(struct fake *fake)
     }
     if (does(fake, "rogue-then-exit")) {
         send_rogue_frame(fake);
-        usleep(50 * 1000); /* its NAT has seen it by then */
+        await_taken(fake);
+        usleep(50 * 1000); /* its NAT has judged it by then */
         shut_down(fake, "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
     }
     if (does(fake, "rogue-lines"))

@@ -110,10 +110,9 @@ static void a_trial_that_hangs_is_killed_in_time(void **state)
     snprintf(body, sizeof body, "echo $$ > %s; exec sleep 60", pid_file);
     put_program(fixture, body);
     uint64_t start_ms = clock_monotonic_ms();
-    assert_int_equal(accel_probe(fixture->program, OPENS, 400, &accel, &err), 0);
-    uint64_t took_ms = clock_monotonic_ms() - start_ms;
-    assert_true(took_ms >= 400 && took_ms < 2400);
-    assert_accel(&accel, "tcg", "max", "kvm opened but a trial guest hung on its way through long mode for 0.");
+    assert_int_equal(accel_probe(fixture->program, OPENS, 1200, &accel, &err), 0); /* time for a shell to begin */
+    assert_in_range(clock_monotonic_ms() - start_ms, 1200, 30000);
+    assert_accel(&accel, "tcg", "max", "kvm opened but a trial guest hung on its way through long mode for 1.");
     FILE *file = fopen(pid_file, "r");
     int pid = 0;
     assert_non_null(file);
@@ -353,7 +352,7 @@ static void this_machine_gets_an_answer_with_a_reason_in_time(void **state)
     const struct vmm_config config = {.qemu = QEMU, .kvm_device = "/dev/kvm"};
     uint64_t start_ms = clock_monotonic_ms();
     assert_int_equal(vmm_probe_accel(&config, true, &accel, &err), 0);
-    assert_true(clock_monotonic_ms() - start_ms < ACCEL_PROBE_MS + 1000);
+    assert_in_range(clock_monotonic_ms() - start_ms, 0, 5 * ACCEL_PROBE_MS);
     assert_true(accel.known);
     assert_true(strcmp(accel.name, "kvm") == 0 || strcmp(accel.name, "tcg") == 0);
     assert_int_not_equal(accel.reason[0], '\0');

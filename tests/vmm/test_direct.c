@@ -228,7 +228,7 @@ static size_t count_left(void)
 
 static void assert_nothing_left(void)
 {
-    for (int tries = 0; tries < 100 && count_left() > 0; tries++)
+    for (int tries = 0; tries < 500 && count_left() > 0; tries++)
         usleep(20000);
     assert_int_equal(count_left(), 0);
 }

@@ -394,11 +394,11 @@ static void a_kvm_guest_that_shows_life_keeps_kvm(void **state)
 {
     (void)state;
     world.config.kvm_device = "/dev/null";
-    world.config.boot_watchdog_ms = 1000;
+    world.config.boot_watchdog_ms = 2500;
     fixture_open(&world);
     struct id prints = fixture_run(&world, "obedient");
     struct id sends = fixture_run(&world, "frame-kvm");
-    usleep(1200 * 1000);
+    usleep(2700 * 1000);
     assert_int_equal(fixture_count(&world, &prints, VMM_EVENT_NOTICE), 0);
     assert_int_equal(fixture_count(&world, &sends, VMM_EVENT_NOTICE), 0);
     assert_string_equal(fixture_await(&world, &prints, VMM_EVENT_SPAWNED).accelerator, "kvm");
