@@ -1,5 +1,5 @@
 /* Bytes from a stranger: big-endian types, a reader with a sticky error, checked arithmetic.
- * Readers are arithmetic (b[0] * 256 + b[1]) because provers follow that where they do not follow shifts. */
+ * Readers add shifted bytes: compilers make one load of that (not of b[0] * 256 + b[1]), and provers follow it (not b[0] << 8 | b[1]). */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 
@@ -17,12 +17,12 @@ typedef struct {
 
 static inline uint16_t be16_load(be16 value)
 {
-    return (uint16_t)(value.b[0] * 256u + value.b[1]);
+    return (uint16_t)(((unsigned)value.b[0] << 8) + value.b[1]);
 }
 
 static inline uint32_t be32_load(be32 value)
 {
-    return value.b[0] * 16777216u + value.b[1] * 65536u + value.b[2] * 256u + value.b[3];
+    return ((uint32_t)value.b[0] << 24) + ((uint32_t)value.b[1] << 16) + ((uint32_t)value.b[2] << 8) + value.b[3];
 }
 
 static inline be16 be16_make(uint16_t value)

@@ -14,7 +14,7 @@ _Static_assert((int)PREFIX_BYTES <= (int)DATAGRAM_ROOM, "the length goes into th
 
 static size_t load_length(const uint8_t *at)
 {
-    return at[0] * (size_t)16777216 + at[1] * (size_t)65536 + at[2] * (size_t)256 + at[3];
+    return ((uint32_t)at[0] << 24) + ((uint32_t)at[1] << 16) + ((uint32_t)at[2] << 8) + at[3];
 }
 
 static void put_length(uint8_t *at, size_t length)
