@@ -1,5 +1,6 @@
 /* Bytes from a stranger: big-endian types, a reader with a sticky error, checked arithmetic.
- * Readers add shifted bytes: compilers make one load of that (not of b[0] * 256 + b[1]), and provers follow it (not b[0] << 8 | b[1]). */
+ * Readers add shifted bytes: compilers make one load of that, as they do not of b[0] * 256 + b[1]; and provers follow it, as
+ * they do not b[0] << 8 | b[1]. */
 #ifndef BASE_BYTES_H
 #define BASE_BYTES_H
 

@@ -23,9 +23,9 @@ from properties import FAULTS, PROPERTIES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("base", "nat", "store", "tests/proof")
-QUICK_LIMIT_S = 4  # a prover that knows how takes 3 s at most on an idle machine; then it is the other one's turn
-GOAL_LIMIT_S = 30  # what neither has proven so is tried again, so long: the machine may be busy
-FAULT_LIMIT_S = 20  # one that does not hold is tried so long, by each prover
+GOAL_LIMITS_S = (4, 30, 120)  # a prover that knows how takes 3 s at most on an idle machine; then it is the other one's turn.
+#                               What neither has proven so is tried again, longer: the machine may be busy
+FAULT_LIMITS_S = (4, 20)  # what does not hold is tried so long, by each prover
 STRATEGY = "wp:bitshift"  # Frama-C itself makes products of shifts, which neither prover does
 ASSUMED = "assumed_sum"  # the one clause that is not proven of its own function: see README.md
 TOOLS = ("frama-c", "why3", "z3", "cvc4")
@@ -56,11 +56,13 @@ class Result:
         return re.search(rf"Goal typed_{function}_", self._log) is not None
 
 
-def prove(folder, config, sources, functions, limit_s):
-    """Prove @functions of @sources below @folder: quickly what can be, and then the rest. Return: a Result"""
-    result = run(folder, config, sources, functions, QUICK_LIMIT_S)
-    left = sorted({result.owner(goal, functions) for goal in result.open})
-    if left:
+def prove(folder, config, sources, functions, limits_s):
+    """Prove @functions of @sources below @folder: quickly what can be, and the rest within the next limit. Return: a Result"""
+    result = run(folder, config, sources, functions, limits_s[0])
+    for limit_s in limits_s[1:]:
+        left = sorted({result.owner(goal, functions) for goal in result.open})
+        if not left:
+            break
         again = run(folder, config, sources, left, limit_s)
         result.proven = result.goals - len(again.open)
         result.open = again.open
@@ -99,7 +101,7 @@ def prove_all(config, pool, words):
 
     def attempt(entry):
         started = time.monotonic()
-        return entry, prove(ROOT, config, entry.sources, entry.functions, GOAL_LIMIT_S), time.monotonic() - started
+        return entry, prove(ROOT, config, entry.sources, entry.functions, GOAL_LIMITS_S), time.monotonic() - started
 
     proven = goals = 0
     for entry, result, seconds in pool.map(attempt, chosen):
@@ -132,12 +134,12 @@ def refute_all(config, pool, words):
     def attempt(fault):
         started = time.monotonic()
         # Without the fault the same goals are proven in the same time: so it is the fault that is refuted.
-        control = prove(ROOT, config, sources[fault.breaks], fault.functions, FAULT_LIMIT_S)
+        control = prove(ROOT, config, sources[fault.breaks], fault.functions, FAULT_LIMITS_S)
         if control.proven != control.goals:
-            raise Broken(f"{fault.name}: not proven without the fault either, within {FAULT_LIMIT_S} s: {control.open}")
+            raise Broken(f"{fault.name}: not proven without the fault either, within {FAULT_LIMITS_S[-1]} s: {control.open}")
         with tempfile.TemporaryDirectory(prefix="omertad-proof-") as name:
             break_in(pathlib.Path(name), fault)
-            result = prove(name, config, sources[fault.breaks], fault.functions, FAULT_LIMIT_S)
+            result = prove(name, config, sources[fault.breaks], fault.functions, FAULT_LIMITS_S)
         return fault, result, time.monotonic() - started
 
     refuted = 0
