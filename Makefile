@@ -240,12 +240,21 @@ soak: ## leases come and go under traffic and faults, nothing may be lost; SECON
 	$(Q)$(MAKE) --no-print-directory all image $(BUILD)/tests/vmm/test_adopt
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro $(PYTHON) tests/system/soak.py --seconds $(SECONDS)
 
-check-long: ## what takes too long for make check: 200 kills, each n-th failure, 1,000 external leases, a soak of SECONDS
-	$(Q)sh deploy/install-deps.sh build run image test
+check-long: ## what takes too long for make check: 200 kills, each n-th failure, the package in a bare Debian, a soak of SECONDS
+	$(Q)sh deploy/install-deps.sh build run image test debian
 	$(Q)$(MAKE) --no-print-directory all image unit-binaries frame_storm
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_KILLS=200 OMERTAD_EXTERNAL_LEASES=1000 \
 	    OMERTAD_SWEEPS=every $(PYTHON) tests/system/run.py -k kill9 -k many_leases_are_light -k sweeps
+	$(Q)$(MAKE) --no-print-directory check-bare
 	$(Q)$(MAKE) --no-print-directory soak
+
+check-bare: ## make the package, install it in a bare Debian, lease a VM there and purge it; as root
+	$(Q)sh deploy/install-deps.sh build run image test debian
+	$(Q)$(MAKE) --no-print-directory all image deb
+	$(Q)sh tests/system/bare-root.sh build/deb/omertad_*.deb $(BUILD)/bare-root
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_BARE_ROOT=$(BUILD)/bare-root \
+	    $(PYTHON) tests/system/run.py -k test_package
+	$(Q)rm -rf $(BUILD)/bare-root
 
 bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds N'
 	$(Q)sh deploy/install-deps.sh build test
@@ -342,4 +351,4 @@ clean: ## remove what was built (the guest image too)
 help: ## list the targets
 	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long soak bench bench-plot asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long check-bare soak bench bench-plot asan ubsan tsan lint install deb clean help

@@ -1,7 +1,8 @@
 """The Debian package: without errors by lintian; installed in a throwaway root it leases a VM, and purged it is gone.
 
 The root is an overlay over the machine's own, so that dpkg, its database and the packages that ours depends on are
-real, and what is written goes away with it.
+real, and what is written goes away with it. With OMERTAD_BARE_ROOT it lies over that folder instead: the smallest Debian
+with what our package says that it depends on and nothing else (make check-long).
 """
 
 import os
@@ -38,7 +39,8 @@ class Package(LabCase):
         for name in ("upper", "work", "root"):
             (layers / name).mkdir()
         cls.root = layers / "root"
-        cls._mount("-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={layers}/upper,workdir={layers}/work",
+        lower = pathlib.Path(os.environ.get("OMERTAD_BARE_ROOT", "/")).resolve()
+        cls._mount("-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={layers}/upper,workdir={layers}/work",
                    cls.root)
         for name in ("dev", "proc", "sys"):
             cls._mount("--rbind", f"/{name}", cls.root / name)
