@@ -257,7 +257,7 @@ int vmm_adopt(struct vmm *vmm, const struct vmm_spec *spec, const struct vmm_ado
     return rc;
 }
 
-int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end)
+int vmm_stop(struct vmm *vmm, const struct id *id, enum vmm_end end)
 {
     pthread_mutex_lock(&vmm->lock);
     struct machine *machine = supervisor_find(vmm, id);
@@ -270,11 +270,6 @@ int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end)
     if (machine != NULL)
         supervisor_wake(vmm);
     return known ? 0 : -ENOENT;
-}
-
-int vmm_stop(struct vmm *vmm, const struct id *id)
-{
-    return vmm_stop_for(vmm, id, VMM_END_ASKED);
 }
 
 void vmm_spawn_noted(struct vmm *vmm, const struct id *id, int64_t pid)

@@ -82,7 +82,7 @@ struct vmm_spec {
 /** enum vmm_end - Why a machine ended. */
 enum vmm_end {
     VMM_END_ASKED,    /* vmm_stop() */
-    VMM_END_DEADLINE, /* vmm_stop_for(): its time is over */
+    VMM_END_DEADLINE, /* vmm_stop(): its time is over */
     VMM_END_SHUTDOWN, /* vmm_close() */
     VMM_END_GUEST_SHUTDOWN,
     VMM_END_GUEST_CRASH, /* the guest kernel panicked or reset */
@@ -94,7 +94,7 @@ enum vmm_end {
     VMM_END_POLICY_VIOLATION, /* the event's @violation is the one */
     VMM_END_TUNNEL_TIMEOUT,
     VMM_END_TUNNEL_LOST,
-    VMM_END_HEARTBEAT_LOST,  /* vmm_stop_for(): whoever asked for it is gone */
+    VMM_END_HEARTBEAT_LOST,  /* vmm_stop(): whoever asked for it is gone */
     VMM_END_RECOVERY_FAILED, /* vmm_adopt(): something of the machine could not be proved */
     VMM_END_LAST = VMM_END_RECOVERY_FAILED,
 };
@@ -245,15 +245,13 @@ int vmm_adopt(struct vmm *vmm, const struct vmm_spec *spec, const struct vmm_ado
  */
 void vmm_sweep(struct vmm *vmm);
 
-/** vmm_stop() - Ask for a machine's end; returns at once. Return: 0; -ENOENT when there is no such machine: if
- *  there was one its VMM_EVENT_ENDED has been told. Thread: any */
-int vmm_stop(struct vmm *vmm, const struct id *id);
-
 /**
- * vmm_stop_for() - As vmm_stop(), with another cause than VMM_END_ASKED
- * @end: VMM_END_DEADLINE or VMM_END_HEARTBEAT_LOST; the first order given is the one that is told
+ * vmm_stop() - Ask for a machine's end; returns at once
+ * @end:   VMM_END_ASKED, VMM_END_DEADLINE or VMM_END_HEARTBEAT_LOST; the first order given is the one that is told
+ * Return: 0; -ENOENT when there is no such machine: if there was one its VMM_EVENT_ENDED has been told
+ * Thread: any
  */
-int vmm_stop_for(struct vmm *vmm, const struct id *id, enum vmm_end end);
+int vmm_stop(struct vmm *vmm, const struct id *id, enum vmm_end end);
 
 /**
  * vmm_spawn_noted() - The process of a VMM_EVENT_SPAWNED is written down: it may become the hypervisor now

@@ -311,7 +311,7 @@ static int end_lost(struct lease_service *service, const struct id *id, enum vmm
 int lease_service_stop(struct lease_service *service, const struct id *id, enum vmm_end end, struct error *err)
 {
     starting_await(&service->starting, id);
-    return vmm_stop_for(service->vmm, id, end) == -ENOENT ? end_lost(service, id, end, err) : 0;
+    return vmm_stop(service->vmm, id, end) == -ENOENT ? end_lost(service, id, end, err) : 0;
 }
 
 int lease_service_release(struct lease_service *service, const char *id, struct store_lease *ret_lease,

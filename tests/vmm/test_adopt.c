@@ -111,7 +111,7 @@ static void a_machine_that_is_left_lives_on_and_can_be_adopted(void **state)
         assert_true(waited < FIXTURE_WAIT_MS);
         poll(NULL, 0, 1);
     }
-    vmm_stop(world.vmm, &known.spec.id);
+    vmm_stop(world.vmm, &known.spec.id, VMM_END_ASKED);
     struct fixture_event ended = fixture_await_end(&world, &known.spec.id, VMM_END_ASKED);
     assert_int_equal(ended.event.exit_code, -1); /* nobody can know */
     assert_string_equal(ended.console, "fake guest, again\n");
@@ -133,7 +133,7 @@ static void an_adopted_machine_is_filtered_again_with_serials_of_its_own(void **
     struct fixture_event seen = fixture_await(&world, &known.spec.id, VMM_EVENT_VIOLATION);
     assert_int_equal(seen.violation.serial, 40);
     assert_int_equal(seen.violation.reason, NAT_REASON_DESTINATION_NOT_ALLOWED);
-    vmm_stop(world.vmm, &known.spec.id);
+    vmm_stop(world.vmm, &known.spec.id, VMM_END_ASKED);
     fixture_await_end(&world, &known.spec.id, VMM_END_ASKED);
     bury(&known);
 }

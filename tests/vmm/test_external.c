@@ -83,7 +83,7 @@ static void its_nat_answers_whoever_attaches_first(void **state)
     }
     assert_int_equal(stats.policy_generation, 1);
     assert_int_equal(stats.frames[NAT_REASON_ARP], 1);
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(ended.event.exit_code, -1);
     assert_int_equal(send(vm, arp, sizeof arp, 0), -1);
@@ -114,7 +114,7 @@ static void a_machine_that_was_stopped_before_it_began_leaves_nothing(void **sta
     struct vmm_spec spec = external_spec();
     struct error err = {0};
     assert_int_equal(vmm_start(world.vmm, &spec, &err), 0);
-    vmm_stop(world.vmm, &spec.id);
+    vmm_stop(world.vmm, &spec.id, VMM_END_ASKED);
     fixture_await_end(&world, &spec.id, VMM_END_ASKED);
 }
 

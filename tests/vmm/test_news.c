@@ -156,7 +156,7 @@ static void a_violation_that_is_only_dropped_ends_nothing(void **state)
     struct id id = fixture_run(&world, "rogue-frame");
     fixture_act(&world);
     assert_false(fixture_await(&world, &id, VMM_EVENT_VIOLATION).violation.terminated);
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(ended.violation.serial, 0);
     assert_int_equal(ended.event.stop_latency_ms, 0);
@@ -173,7 +173,7 @@ static void a_sampled_machine_is_given_its_host_addresses_and_runs(void **state)
     spec.policy.terminate = true;
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
     fixture_await(&world, &spec.id, VMM_EVENT_RUNNING);
-    vmm_stop(world.vmm, &spec.id);
+    vmm_stop(world.vmm, &spec.id, VMM_END_ASKED);
     fixture_await_end(&world, &spec.id, VMM_END_ASKED);
 }
 
@@ -190,7 +190,7 @@ static void what_a_guests_firewall_says_is_parsed_and_told_rarely(void **state)
     assert_int_equal(report.source.port, 4000);
     assert_int_equal(report.ip_protocol, 17);
     usleep(100 * 1000);
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     fixture_await_end(&world, &id, VMM_END_ASKED);
     /* Three lines came at once: one event when the first was read, and at most one for the rest. */
     assert_in_range(fixture_count(&world, &id, VMM_EVENT_GUEST_REPORT), 1, 2);
@@ -244,7 +244,7 @@ static void packages_go_to_the_guest_that_asks_for_them(void **state)
     spec.boot_isolation = VMM_BOOT_OFFLINE_PACKAGES;
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
     fixture_await(&world, &spec.id, VMM_EVENT_RUNNING);
-    vmm_stop(world.vmm, &spec.id);
+    vmm_stop(world.vmm, &spec.id, VMM_END_ASKED);
     fixture_await_end(&world, &spec.id, VMM_END_ASKED);
 }
 
@@ -254,7 +254,7 @@ static void a_root_disk_and_its_overlay_are_two_more_descriptors(void **state)
     fixture_image_with_disk(&world, "show", 1024 * 1024);
     fixture_open(&world);
     struct id id = fixture_run(&world, "show");
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_non_null(strstr(ended.console, "fds: 0 1 2 3 4 5 6 7 8 9 10 11\n"));
 }

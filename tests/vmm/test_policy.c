@@ -91,7 +91,7 @@ static void without_a_machine_there_is_nothing_to_set(void **state)
     struct id nobody = id_new();
     assert_int_equal(set(&nobody, 2, &err), -ENOENT);
     struct id id = open_external();
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(set(&id, 2, &err), -ENOENT);
 }
@@ -105,7 +105,7 @@ static void before_the_first_policy_there_is_nothing_to_replace(void **state)
     int result = set(&id, 2, &err);
     assert_true(result == -EAGAIN || result == -ENOENT);
     assert_string_equal(err.message, "the machine's filter enforces nothing now");
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     fixture_await(&world, &id, VMM_EVENT_ENDED);
 }
 
@@ -154,7 +154,7 @@ static void a_machine_that_ends_meanwhile_is_not_waited_for(void **state)
             skip();
         assert_int_equal(pthread_create(&thread, NULL, run_setter, &setter), 0);
         usleep(50000);
-        vmm_stop_for(world.vmm, &setter.id, VMM_END_ASKED);
+        vmm_stop(world.vmm, &setter.id, VMM_END_ASKED);
         usleep(50000);
         stall_end(&stall);
         pthread_join(thread, NULL);

@@ -60,7 +60,7 @@ static void a_machine_runs_in_order_and_powers_down_when_asked(void **state)
     struct nat_stats stats;
     assert_int_equal(vmm_read_stats(world.vmm, &id, &stats), 0);
     assert_int_equal(stats.policy_generation, 1);
-    assert_int_equal(vmm_stop(world.vmm, &id), 0);
+    assert_int_equal(vmm_stop(world.vmm, &id, VMM_END_ASKED), 0);
     struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(ended.event.exit_code, 0);
     assert_int_equal(ended.event.signal, 0);
@@ -74,7 +74,7 @@ static void the_hypervisor_has_its_descriptors_and_nothing_else(void **state)
     setenv("OMERTAD_CANARY", "secret", 1);
     struct id id = fixture_run(&world, "show");
     unsetenv("OMERTAD_CANARY");
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     struct fixture_event ended = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_non_null(strstr(ended.console, "fds: 0 1 2 3 4 5 6 7 8 9\n"));
     assert_non_null(strstr(ended.console, "environment: PATH=/usr/bin:/bin LANG=C\n"));
@@ -98,7 +98,7 @@ static void the_console_can_be_read_while_the_machine_runs(void **state)
     assert_int_equal(length, sizeof bytes);
     assert_int_equal(offset, printed - sizeof bytes);
     assert_memory_equal(bytes + sizeof bytes - 8, "xthe end", 8);
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     assert_int_equal(fixture_await_end(&world, &id, VMM_END_ASKED).event.console_bytes, VMM_CONSOLE_BYTES);
 }
 
@@ -112,7 +112,7 @@ static void a_violation_is_passed_up_with_wall_time(void **state)
     struct fixture_event violation = fixture_await(&world, &id, VMM_EVENT_VIOLATION);
     assert_int_equal(violation.violation.reason, NAT_REASON_VLAN);
     assert_in_range(violation.event.at_ms, before_ms - 1000, clock_wall_ms() + 1000);
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     fixture_await_end(&world, &id, VMM_END_ASKED);
 }
 
@@ -201,7 +201,7 @@ static void a_guest_that_ignores_powerdown_is_quit(void **state)
     world.config.powerdown_ms = 50;
     fixture_open(&world);
     struct id id = fixture_run(&world, "ignore-powerdown");
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     assert_int_equal(fixture_await_end(&world, &id, VMM_END_ASKED).event.exit_code, 0);
 }
 
@@ -213,8 +213,8 @@ static void a_frozen_or_deaf_hypervisor_is_killed_at_last(void **state)
     struct id deaf = fixture_run(&world, "ignore-all");
     struct id frozen = fixture_run(&world, "freeze");
     fixture_act(&world);
-    vmm_stop(world.vmm, &deaf);
-    vmm_stop(world.vmm, &frozen);
+    vmm_stop(world.vmm, &deaf, VMM_END_ASKED);
+    vmm_stop(world.vmm, &frozen, VMM_END_ASKED);
     assert_int_equal(fixture_await_end(&world, &deaf, VMM_END_ASKED).event.signal, SIGKILL);
     fixture_await_end(&world, &frozen, VMM_END_ASKED); /* it may have obeyed before it froze */
 }
@@ -253,7 +253,7 @@ static void nothing_of_a_hypervisor_runs_before_its_process_is_written_down(void
     vmm_spawn_noted(world.vmm, &id, pid);
     fixture_await(&world, &id, VMM_EVENT_RUNNING);
     vmm_spawn_noted(world.vmm, &id, pid); /* a second time it means nothing */
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     fixture_await_end(&world, &id, VMM_END_ASKED);
 }
 
@@ -311,8 +311,8 @@ static void a_stop_tells_the_cause_that_was_given_first(void **state)
     fixture_open(&world);
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         struct id id = fixture_start(&world, "obedient");
-        vmm_stop_for(world.vmm, &id, ends[i]);
-        vmm_stop(world.vmm, &id);
+        vmm_stop(world.vmm, &id, ends[i]);
+        vmm_stop(world.vmm, &id, VMM_END_ASKED);
         fixture_await_end(&world, &id, ends[i]);
     }
 }
@@ -324,8 +324,8 @@ static void a_stop_right_after_the_start_works_at_any_instant(void **state)
     for (int delay = 0; delay < 12; delay++) {
         struct id id = fixture_start(&world, "obedient");
         usleep((useconds_t)(delay * delay * 250));
-        vmm_stop(world.vmm, &id);
-        vmm_stop(world.vmm, &id);
+        vmm_stop(world.vmm, &id, VMM_END_ASKED);
+        vmm_stop(world.vmm, &id, VMM_END_ASKED);
         fixture_await_end(&world, &id, VMM_END_ASKED);
     }
 }
@@ -345,7 +345,7 @@ static void machines_do_not_disturb_each_other(void **state)
         fixture_await_end(&world, &ids[at], VMM_END_HYPERVISOR_CRASH);
     for (size_t at = 0; at < MACHINES; at += 2) {
         assert_int_equal(fixture_count(&world, &ids[at], VMM_EVENT_STOPPING), 0);
-        vmm_stop(world.vmm, &ids[at]);
+        vmm_stop(world.vmm, &ids[at], VMM_END_ASKED);
         fixture_await_end(&world, &ids[at], VMM_END_ASKED);
     }
 }
@@ -385,7 +385,7 @@ static void a_silent_kvm_is_replaced_by_tcg(void **state)
     assert_string_equal(accel.name, "tcg");
     assert_int_equal(vmm_probe_accel(&world.config, false, &accel, NULL), 0);
     assert_string_equal(accel.name, "tcg"); /* and so for the next daemon */
-    vmm_stop(world.vmm, &id);
+    vmm_stop(world.vmm, &id, VMM_END_ASKED);
     fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_int_equal(fixture_count(&world, &id, VMM_EVENT_NOTICE), 1);
 }
@@ -457,7 +457,7 @@ static void an_id_can_run_only_once(void **state)
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), 0);
     assert_int_equal(vmm_start(world.vmm, &spec, NULL), -EEXIST);
     struct id unknown = id_new();
-    assert_int_equal(vmm_stop(world.vmm, &unknown), -ENOENT);
+    assert_int_equal(vmm_stop(world.vmm, &unknown, VMM_END_ASKED), -ENOENT);
 }
 
 #define WHOLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
