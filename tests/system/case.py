@@ -51,7 +51,7 @@ class DaemonCase(LabCase):
     def assert_nothing_left(self, descriptors=None):
         """No process and no file of a machine; with @descriptors, as many open ones in the daemon as there were."""
         try:
-            wait_for(lambda: not self.daemon.left_over(), 5, "nothing left over")
+            wait_for(lambda: not self.daemon.left_over(), 20, "nothing left over")
         except TimeoutError:
             self.assertEqual([], self.daemon.left_over())
         if descriptors is not None:

@@ -24,7 +24,7 @@ class SyntheticGuest:
         self._handle = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._handle.bind(str(path))
         os.chmod(path, 0o777)
-        self._handle.settimeout(2)
+        self._handle.settimeout(10)
         self._handle.connect(str(nat_path))
 
     def send(self, payload, ethertype=0x0800, source=GUEST_MAC, destination=frames.BROADCAST):
@@ -52,7 +52,7 @@ class SyntheticGuest:
         try:
             return self.receive() is None
         finally:
-            self._handle.settimeout(2)
+            self._handle.settimeout(10)
 
     def close(self):
         """Gone."""
@@ -78,7 +78,7 @@ class StreamGuest(SyntheticGuest):
     def __init__(self, path, nat_path):
         self.path = path
         self._handle = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._handle.settimeout(2)
+        self._handle.settimeout(10)
         self._handle.connect(str(nat_path))
 
     def send_raw(self, frame):
@@ -128,7 +128,7 @@ class NatCase(LabCase):
         """The one endpoint that is allowed."""
         consumer = cls.lab.world.socket()
         consumer.bind(ALLOWED)
-        consumer.settimeout(2)
+        consumer.settimeout(10)
         return consumer
 
     @classmethod
@@ -176,7 +176,7 @@ class NatCase(LabCase):
 
     def expect(self, code):
         """Wait until a violation of this kind is reported."""
-        wait_for(lambda: code in self.codes(), 5, f"{code} in {self.codes()}")
+        wait_for(lambda: code in self.codes(), 20, f"{code} in {self.codes()}")
 
     def heard(self):
         """The next datagram at the consumer: (data, source)."""

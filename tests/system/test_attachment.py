@@ -29,7 +29,7 @@ class StreamAttachment(DaemonCase):
         self.assertEqual((0, "through the stream"), shell.run("echo through the stream"))
         guest.drop_firewall(shell, [WEB])
         shell.run(f"ping -c 1 -W 1 {WEB}")
-        wait_for(lambda: [item for item in lease.violations() if item["destination_ip"] == WEB], 5, "a violation")
+        wait_for(lambda: [item for item in lease.violations() if item["destination_ip"] == WEB], 20, "a violation")
         self.assert_nothing_leaked(before)
         lease.release()
         self.assertEqual("released", lease.wait_end()["reason"])

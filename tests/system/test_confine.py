@@ -55,7 +55,7 @@ class Confine(ExternalCase):
         consumer = self.lab.world.socket()
         self.addCleanup(consumer.close)
         consumer.bind((CONSUMER, PORT + 1))
-        consumer.settimeout(2)
+        consumer.settimeout(10)
         self.lab.rules.consumers.add((CONSUMER, PORT + 1))
         self.addCleanup(self.lab.rules.consumers.discard, (CONSUMER, PORT + 1))
         return consumer
@@ -75,7 +75,7 @@ class Confine(ExternalCase):
         self.consumer.settimeout(0.3)
         with self.assertRaises(TimeoutError):  # and what it sent last went nowhere
             self.consumer.recvfrom(2048)
-        self.consumer.settimeout(2)
+        self.consumer.settimeout(10)
         self.pass_one(guests[1], b"the other one goes on", consumer)
         self.assertEqual("running", self.client.get(f"/v1/leases/{good_id}")["state"])
         self.assertEqual([], self.client.items(f"/v1/leases/{good_id}/violations"))
@@ -119,7 +119,7 @@ class Confine(ExternalCase):
     def test_the_doctor_says_what_is_active(self):
         done = self.daemon.run("doctor", "--config", self.daemon.config_file)
         self.assertRegex(done.stdout, r"NAT threads \d+ system calls, service threads \d+")
-        self.assertTrue(wait_for(self.daemon.is_ready, 5, "it still serves"))
+        self.assertTrue(wait_for(self.daemon.is_ready, 20, "it still serves"))
         self.assertEqual(f"{CONSUMER}:{PORT}", self.open()[1]["consumer"]["endpoint"])
 
 

@@ -93,7 +93,7 @@ class Events(DaemonCase):
             self.assertEqual(expected, [frame.id for frame in told if frame.event != "stream.opened"])
         for follower in followers:
             follower.close()
-        wait_for(lambda: self.daemon.descriptors() <= descriptors, 5, "descriptors are back")
+        wait_for(lambda: self.daemon.descriptors() <= descriptors, 20, "descriptors are back")
 
     def test_there_is_a_last_place(self):
         followers = [self.follow("?after=latest") for _ in range(256)]
@@ -102,7 +102,7 @@ class Events(DaemonCase):
         self.assertTrue(answer.headers["Retry-After"])
         self.client.get("/v1/node")  # others are answered as ever
         followers.pop().close()
-        wait_for(lambda: Follower(unix_opener(self.daemon.socket)).status == 200, 5, "a place is free again")
+        wait_for(lambda: Follower(unix_opener(self.daemon.socket)).status == 200, 20, "a place is free again")
 
 
 class Retention(DaemonCase):

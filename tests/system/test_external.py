@@ -35,7 +35,7 @@ class ExternalCase(DaemonCase):
         super().setUpClass()
         cls.consumer = cls.lab.world.socket()
         cls.consumer.bind(ENDPOINT)
-        cls.consumer.settimeout(2)
+        cls.consumer.settimeout(10)
         cls.lab.rules.consumers.add(ENDPOINT)
         cls.guests = cls.daemon.folder / "guests"
         cls.guests.mkdir()
@@ -111,7 +111,7 @@ class External(ExternalCase):
         self.consumer.sendto(b"back", source)
         self.assertTrue(guest.receive().endswith(b"back"))
         guest.send_udp(b"never", destination=(CONSUMER, 53))
-        found = wait_for(lambda: self.client.items(f"/v1/leases/{lease_id}/violations"), 5, "the violation")
+        found = wait_for(lambda: self.client.items(f"/v1/leases/{lease_id}/violations"), 20, "the violation")
         self.assertEqual("port_not_allowed", found[0]["code"])
         self.release(lease_id)
         self.assertFalse(os.path.exists(path))
@@ -165,7 +165,7 @@ class External(ExternalCase):
         _, source = self.consumer.recvfrom(2048)
         guest.close()
         self.consumer.sendto(b"into the void", source)  # the consumer keeps on asking for its VM
-        wait_for(lambda: self.counted(lease_id)[1]["vm_gone"] == 1, 5, "the NAT sees that its peer is gone")
+        wait_for(lambda: self.counted(lease_id)[1]["vm_gone"] == 1, 20, "the NAT sees that its peer is gone")
         guest = self.attach(lease)
         guest.send_udp(b"second life")
         self.assertEqual((b"second life", source), self.consumer.recvfrom(2048))  # and it is in the flow that was there
@@ -195,7 +195,7 @@ class External(ExternalCase):
         moved = self.lab.world.socket()
         self.addCleanup(moved.close)
         moved.bind((CONSUMER, PORT + 1))
-        moved.settimeout(2)
+        moved.settimeout(10)
         self.lab.rules.consumers.add((CONSUMER, PORT + 1))
         self.attach(lease).send_udp(b"to the name that the VM knows")
         self.assertEqual(b"to the name that the VM knows", moved.recv(2048))
@@ -219,9 +219,7 @@ class ManyExternal(ExternalCase):
         wait_for(lambda: self.running() == MANY, 60, "all leases run", every=0.1)
         took = time.monotonic() - began
         per_lease = (self.daemon.resident_kib() - memory) / MANY
-        idle = switches(self.daemon.pid)
-        time.sleep(1)
-        woken = switches(self.daemon.pid) - idle
+        woken = min(self.woken_in_a_second() for _ in range(3))  # the first may have work left to do
         print(f"external leases: {MANY} started in {took:.2f} s; each {per_lease:.1f} KiB resident and"
               f" {(self.daemon.descriptors() - descriptors) / MANY:.1f} descriptors; {woken} wake-ups/s in all when idle")
         self.assertLess(per_lease, 256)
@@ -233,6 +231,12 @@ class ManyExternal(ExternalCase):
                  f"descriptors return to the {descriptors} of the start")
         self.assertEqual(before, threads(self.daemon.pid))
         self.assertEqual([], self.daemon.left_over())
+
+    def woken_in_a_second(self):
+        """How often the daemon's threads wake up while nobody wants anything."""
+        idle = switches(self.daemon.pid)
+        time.sleep(1)
+        return switches(self.daemon.pid) - idle
 
     def running(self):
         """How many leases run."""

@@ -22,7 +22,7 @@ class Shutdown(LabCase):
 
     def assert_clean(self, daemon):
         """Nothing of a daemon that has ended is left but its data."""
-        wait_for(lambda: not daemon.machines(), 5, "no hypervisor")
+        wait_for(lambda: not daemon.machines(), 20, "no hypervisor")
         self.assertEqual([], daemon.left_over())
 
     def after(self, daemon, lease):
@@ -52,7 +52,7 @@ class Shutdown(LabCase):
         self.assertTrue(found["reason"])
         self.assertEqual(0, daemon.stop())
         daemon.start()
-        wait_for(lambda: daemon.client().get("/v1/node")["accelerator"]["known"], 1, "the finding of before")
+        wait_for(lambda: daemon.client().get("/v1/node")["accelerator"]["known"], 2, "the finding of before")
         self.assertEqual(found, daemon.client().get("/v1/node")["accelerator"])
         self.assertEqual(0, daemon.stop())
 
@@ -62,10 +62,10 @@ class Shutdown(LabCase):
         self.assertTrue(daemon.machines())
         daemon.send_signal(signal.SIGKILL)
         self.assertEqual(-signal.SIGKILL, daemon.wait())
-        wait_for(lambda: not daemon.machines(), 5, "the hypervisor dies with the daemon")
+        wait_for(lambda: not daemon.machines(), 20, "the hypervisor dies with the daemon")
         self.assertEqual("recovery_failed", self.after(daemon, lease)["reason"])
         self.assertIn("recovery.failed", [event["type"] for event in lease.events()])
-        wait_for(lambda: not daemon.left_over(), 5, "the stale folders are removed")
+        wait_for(lambda: not daemon.left_over(), 20, "the stale folders are removed")
         self.assert_nothing_leaked(before)
         self.assertEqual(0, daemon.stop())
 
@@ -76,7 +76,7 @@ class Shutdown(LabCase):
         daemon.send_signal(signal.SIGKILL)
         daemon.wait()
         self.assertEqual("recovery_failed", self.after(daemon, lease)["reason"])
-        wait_for(lambda: not daemon.left_over(), 5, "the stale folders are removed")
+        wait_for(lambda: not daemon.left_over(), 20, "the stale folders are removed")
 
     def test_a_second_daemon_on_the_same_data_folder_is_refused(self):
         daemon, lease = self.start("second")

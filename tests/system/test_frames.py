@@ -393,7 +393,7 @@ class FramesUnsampled(NatCase):
         """One way only, and the capture sees it: that is what the mode gives up."""
         with self.lab.oracle.forgiving(lambda packet: packet.destination == (WEB, 53) or packet.source == (WEB, 53)):
             self.guest.send_udp(b"unchecked", (WEB, 53))
-            wait_for(lambda: any(a.data == b"unchecked" for a in self.lab.listeners.arrivals), 5, "unchecked UDP")
+            wait_for(lambda: any(a.data == b"unchecked" for a in self.lab.listeners.arrivals), 20, "unchecked UDP")
             self.assertTrue(self.guest.is_deaf(), "the stranger's answer stays out")
         self.lab.forget()
         for item in crafted():

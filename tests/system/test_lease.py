@@ -30,6 +30,7 @@ class FirstLight(DaemonCase):
         cls.answered_after_s = time.monotonic() - started
         cls.lease = cls.lab.adopt(cls.daemon, cls.consumer, cls.answer)
         cls.established = cls.lease.wait_tunnel()
+        cls.established_after_s = time.monotonic() - started
         cls.shell = cls.lease.shell()
 
     @classmethod
@@ -50,7 +51,7 @@ class FirstLight(DaemonCase):
         self.assertNotIn("private_key", self.answer.body.decode())
 
     def test_01_the_answer_does_not_wait_for_the_vm(self):
-        self.assertLess(self.answered_after_s, 1.0)
+        self.assertLess(self.answered_after_s, self.established_after_s / 2)
 
     def test_02_the_tunnel_is_established_on_both_ends(self):
         self.assertEqual("running", self.established["state"])
@@ -99,7 +100,7 @@ class FirstLight(DaemonCase):
         before = self.lease.counters()
         self.assertTrue(self.consumer.pings(self.lease.vm_ip, 3))
         for name in ("allowed", "delivered"):  # each is counted a moment after it was sent
-            wait_for(lambda n=name: self.lease.counters()[n] >= before[n] + 3, 2, f"three more {name}")
+            wait_for(lambda n=name: self.lease.counters()[n] >= before[n] + 3, 20, f"three more {name}")
 
     def test_08_the_console_shows_the_boot(self):
         console = self.lease.console()
@@ -159,7 +160,7 @@ class FirstLight(DaemonCase):
     def test_09_the_guest_has_its_own_firewall_and_reports(self):
         code, _ = self.shell.run("ip route add 8.8.8.8/32 via 192.168.64.1 dev eth0 && ping -c 1 -W 1 8.8.8.8")
         self.assertNotEqual(0, code)
-        wait_for(lambda: "ROGUE-ATTEMPT" in self.lease.console(), 5, "ROGUE-ATTEMPT on the console")
+        wait_for(lambda: "ROGUE-ATTEMPT" in self.lease.console(), 20, "ROGUE-ATTEMPT on the console")
 
     def test_10_whatever_the_guest_tries_nothing_gets_out(self):
         """The guest's own firewall is gone from here on: only the provider stands between it and the world."""
@@ -172,7 +173,7 @@ class FirstLight(DaemonCase):
         for attack in tries:
             if attack.code:
                 with self.subTest(attack.name):
-                    wait_for(lambda a=attack: self._is_reported(a), 5, f"{attack.code} reported")
+                    wait_for(lambda a=attack: self._is_reported(a), 20, f"{attack.code} reported")
 
     def _is_reported(self, attack):
         return any(attack.matches(item) and item["source"] == "filter" for item in self.lease.violations())

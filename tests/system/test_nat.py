@@ -168,7 +168,8 @@ class Nat(NatCase):
 
     def test_signals_end_it_with_exit_code_0_and_no_socket(self):
         self.assert_works()
-        time.sleep(0.1)  # the NAT counts a frame after it has sent it
+        self.guest.send(frames.arp(1, GUEST_MAC, GUEST, bytes(6), GATEWAY), 0x0806)
+        self.assertIsNotNone(self.guest.receive())  # the NAT counts a frame after it has sent it, and before the next
         self.assertEqual(0, self.stop(signal.SIGTERM))
         self.assertFalse(self.path.exists())
         last = self.reports()[-1]

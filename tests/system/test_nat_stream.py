@@ -58,7 +58,7 @@ class NatStream(NatCase):
         self.assert_works()
         self.guest.close()
         self.assertEqual(0, self.process.wait(10))
-        wait_for(lambda: self.reports()[-1]["report"] == "ended", 5, "the last report")
+        wait_for(lambda: self.reports()[-1]["report"] == "ended", 20, "the last report")
         self.assertIn("detached", {report["report"] for report in self.reports()})
 
     def test_bad_options_exit_2_and_name_the_option(self):
@@ -90,6 +90,6 @@ class NatStream(NatCase):
                                          frames.udp_packet((GUEST, 40000), ALLOWED, b"connected"))
                 # The gate may open only after the first frame has come: what a guest loses, it sends again.
                 wait_for(lambda: vm.sendall(struct.pack("!I", len(packet)) + packet) or
-                         select.select([self.consumer], [], [], 0.1)[0], 5, "a frame passes")
+                         select.select([self.consumer], [], [], 0.1)[0], 20, "a frame passes")
                 self.assertEqual(b"connected", self.heard()[0])
             self.assertEqual(0, process.wait(10))

@@ -83,7 +83,7 @@ class Package(LabCase):
         self.assertEqual("established", lease.wait_tunnel()["tunnel"]["state"])
         lease.release()
         self.assertEqual("released", lease.wait_end()["reason"])
-        wait_for(lambda: not daemon.left_over(), 5, "nothing left over")
+        wait_for(lambda: not daemon.left_over(), 20, "nothing left over")
 
     def test_3_purged_it_is_gone(self):
         files = [line for line in self._inside("dpkg-query", "-L", "omertad").splitlines()

@@ -23,10 +23,10 @@ class Policy(ExternalCase):
         with contextlib.suppress(BlockingIOError):
             while True:
                 self.consumer.recvfrom(2048)  # of an earlier test
-        self.consumer.settimeout(2)
+        self.consumer.settimeout(10)
         self.moved = self.lab.world.socket()
         self.moved.bind(MOVED)
-        self.moved.settimeout(2)
+        self.moved.settimeout(10)
         self.addCleanup(self.moved.close)
         self.lab.rules.consumers.add(MOVED)
 
@@ -91,7 +91,7 @@ class Policy(ExternalCase):
         self.consumer.settimeout(0.3)
         with self.assertRaises(TimeoutError):
             self.consumer.recvfrom(2048)
-        self.consumer.settimeout(2)
+        self.consumer.settimeout(10)
         answer = self.put(lease_id, '"3"', other, mode="sampled", sampling_rate=0.5)
         self.assertEqual((200, 0.5), (answer.status, answer.json["sampling"]["rate"]))
 

@@ -147,7 +147,7 @@ class BadRequests(DaemonCase):
             for handle in slow:
                 handle.connect(str(self.daemon.socket))
                 handle.sendall(b"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n")
-            self.assertEqual(200, self.client.request("GET", "/healthz", timeout=2).status)
+            self.assertEqual(200, self.client.request("GET", "/healthz", timeout=8).status)
         finally:
             for handle in slow:
                 handle.close()

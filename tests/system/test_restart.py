@@ -47,7 +47,7 @@ class Restart(LabCase):
         """Release it: the next daemon ends a machine that it did not start."""
         lease.release()
         self.assertEqual("released", lease.wait_end()["reason"])
-        wait_for(lambda: not daemon.left_over(), 5, "nothing is left over")
+        wait_for(lambda: not daemon.left_over(), 20, "nothing is left over")
         self.assertEqual(0, daemon.stop())
 
     def test_a_vm_lives_through_kill_9_and_sends_nothing_until_it_is_adopted(self):
@@ -95,7 +95,7 @@ class Restart(LabCase):
         self.assertEqual("recovery_failed", termination["reason"])
         self.assertIn("recovery.failed", [event["type"] for event in lease.events()])
         self.assertIsNone(process_field(pid, "State") if pid in daemon.machines() else None)
-        wait_for(lambda: not daemon.left_over(), 5, "nothing is left over")
+        wait_for(lambda: not daemon.left_over(), 20, "nothing is left over")
         self.assertEqual(0, daemon.stop())
 
     def test_a_lease_that_expired_meanwhile_has_expired(self):
@@ -114,7 +114,7 @@ class Restart(LabCase):
         lease.wait_state("running", 30)
         daemon.send_signal(signal.SIGKILL)
         daemon.wait()
-        wait_for(lambda: not daemon.machines(), 5, "the namespace ends with the daemon, and the machine in it")
+        wait_for(lambda: not daemon.machines(), 20, "the namespace ends with the daemon, and the machine in it")
         daemon.start()
         self.assertEqual("recovery_failed", lease.wait_end()["reason"])
         self.assertEqual(0, daemon.stop())

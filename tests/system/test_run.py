@@ -103,9 +103,9 @@ class RunExternal(DaemonCase):
         self.assertEqual((4, "lease_expired"), (code, lines[-1]["reason"]))
 
     def test_heartbeats_keep_it_and_a_killed_run_loses_it(self):
-        run = self.start(self.request(heartbeat_timeout_s=2))
+        run = self.start(self.request(heartbeat_timeout_s=3))
         lease = run.until("run.leased")["lease"]
-        self.assertEqual(2, lease["heartbeat_timeout_s"])
+        self.assertEqual(3, lease["heartbeat_timeout_s"])
         time.sleep(5)
         self.assertEqual("running", self.client.get(f"/v1/leases/{lease['id']}")["state"])
         run.process.kill()

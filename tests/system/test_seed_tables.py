@@ -206,7 +206,7 @@ class FilteredTables(TablesCase):
         self.assertIn("scanned", self.shell.run(script, limit=90)[1])
         self.assertEqual([], [str(leak) for leak in self.lab.oracle.leaks()])
         wait_for(lambda: sum(item["count"] for item in self.lease.violations() if item["code"] == guest.FOREIGN) >= 254,
-                 5, "the scan in the violations")
+                 20, "the scan in the violations")
         self.note("attacks", "VM scans provider LAN", "254 hosts, 0 packets outside; destination_not_allowed")
 
     def test_12_vm_tries_dns_lookup(self):

@@ -51,9 +51,9 @@ class Tokens(DaemonCase):
         self.assertEqual(401, self.ask(token, "GET", "/v1/node").status)
         self.client.request("PUT", "/v1/node/drain", {"draining": True}, {"If-Match": "*"})
         self.client.request("PUT", "/v1/node/drain", {"draining": False}, {"If-Match": "*"})
-        self.assertEqual([], stream.frames(limit=5))
+        self.assertEqual([], stream.frames(limit=20))
         self.assertTrue(stream.ended)
-        wait_for(lambda: "event=stream.dropped reason=token" in self.daemon.log(), 5, "a line about it")
+        wait_for(lambda: "event=stream.dropped reason=token" in self.daemon.log(), 20, "a line about it")
 
     def follow(self, token):
         """A stream over TCP."""
