@@ -6,14 +6,17 @@
 
 #include "store/internal.h"
 
-/* fullfsync is for macOS, where fsync(2) stops at the drive's cache; elsewhere it does nothing. */
+/* What SQLite sorts or may have to undo stays in memory: rows of tenants do not go to /var/tmp, and no other folder than the
+ * database's is needed. fullfsync is for macOS, where fsync(2) stops at the drive's cache; elsewhere it does nothing. */
 static const char writer_setup[] = "PRAGMA trusted_schema = OFF;"
+                                   "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA foreign_keys = ON;"
                                    "PRAGMA journal_mode = WAL;"
                                    "PRAGMA synchronous = FULL;"
                                    "PRAGMA fullfsync = ON;"
                                    "PRAGMA checkpoint_fullfsync = ON;";
 static const char reader_setup[] = "PRAGMA trusted_schema = OFF;"
+                                   "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA query_only = ON;";
 
 int connection_run(struct store_connection *connection, const char *sql, struct error *err)

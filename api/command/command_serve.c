@@ -19,6 +19,7 @@
 #include "api/resource/api.h"
 #include "api/resource/handle.h"
 #include "base/clock.h"
+#include "base/landlock.h"
 #include "base/scope.h"
 
 static const char usage[] =
@@ -112,7 +113,16 @@ static int open_helpers(struct daemon *daemon, struct error *err)
     return result;
 }
 
-/** struct http_launch - http_start() as confine_service() calls it. Owner: open_http() */
+/* Everything that reads requests or writes the store begins here. */
+static int serve_confined(const struct config *config, int (*open)(void *context, struct error *err), void *context,
+                          struct error *err)
+{
+    const struct confine_folders folders = {
+        .data = config->paths.data, .images = config->paths.images, .packages = config->paths.packages};
+    return confine_service(&folders, open, context, err);
+}
+
+/** struct http_launch - http_start() as serve_confined() calls it. Owner: open_http() */
 struct http_launch {
     const struct http_config *config;
     struct http **ret_http;
@@ -156,7 +166,7 @@ static int open_http(struct daemon *daemon, struct error *err)
                                      .tcp_fd = tcp_fd,
                                      .tcp = daemon->tcp};
     struct http_launch launch = {.config = &http, .ret_http = &daemon->http};
-    int result = confine_service(start_http, &launch, err);
+    int result = serve_confined(config, start_http, &launch, err);
     if (result == 0) {
         fd_take(&unix_fd);
         fd_take(&tcp_fd);
@@ -169,7 +179,7 @@ static int open_all(struct daemon *daemon, struct error *err)
     int result;
     if ((result = confine_process(err)) < 0 || (result = config_prepare_dirs(daemon->config, err)) < 0 ||
         (result = tokens_open(daemon->config->paths.data, &daemon->tokens, err)) < 0 ||
-        (result = confine_service(open_store, daemon, err)) < 0 ||
+        (result = serve_confined(daemon->config, open_store, daemon, err)) < 0 ||
         (result = idempotency_open(daemon->config->paths.data, &daemon->idempotency, err)) < 0 ||
         (result = open_machines(daemon, err)) < 0 || (result = lease_recover(&daemon->service, err)) < 0 ||
         (result = open_helpers(daemon, err)) < 0 || (result = open_http(daemon, err)) < 0)
@@ -209,8 +219,9 @@ static void say_started(const struct daemon *daemon)
     char url[LISTEN_TEXT_BYTES + 8] = "off";
     if (daemon->config->listen.tcp_enabled)
         snprintf(url, sizeof url, "http://%s:%u", listen_host(&daemon->tcp, host), (unsigned)daemon->tcp.port);
-    log_line(&daemon->log, LOG_INFO, "daemon.started", "version=%s socket=%s url=%s data=%s token_file=%s/token",
-             OMERTAD_VERSION, daemon->socket_path, url, daemon->config->paths.data, daemon->config->paths.data);
+    log_line(&daemon->log, LOG_INFO, "daemon.started",
+             "version=%s socket=%s url=%s data=%s token_file=%s/token landlock=%d", OMERTAD_VERSION,
+             daemon->socket_path, url, daemon->config->paths.data, daemon->config->paths.data, landlock_version());
 }
 
 /* Whether the API answers as a client of ours would see it. */

@@ -223,7 +223,8 @@ void doctor_judge_sandbox(struct doctor_report *report, bool no_new_privs, bool 
     }
     char files[FILES_BYTES] = "no thread is kept from files, for this kernel has no Landlock";
     if (landlock > 0)
-        snprintf(files, sizeof files, "NAT threads reach no file (Landlock %d)", landlock);
+        snprintf(files, sizeof files, "NAT threads reach no file, service threads their folders alone (Landlock %d)",
+                 landlock);
     if (own->nat == 0) {
         doctor_find(report, &open_threads, "threads of the daemon are not confined in this build");
         return;

@@ -6,7 +6,9 @@
  * - Threads that read what clients send, or write down what machines do: HTTP, its front door, streams, journal, time limits.
  *   They have a list of allowed calls: they open files and answer sockets, and that is all. None can start a program, make a
  *   socket to anywhere, map executable memory, signal, trace or change a namespace; what starts programs is the supervisor,
- *   which hears from them through a queue of plain values.
+ *   which hears from them through a queue of plain values. Where the kernel has Landlock the files that they open are the
+ *   provider's data, images and packages: no key of the account, no socket, no program. The supervisor has no such limit: its
+ *   programs would inherit it, and pasta could mount nothing then.
  *
  * What is not allowed ends the process (SECCOMP_RET_KILL_PROCESS), because such a thread may hold the store's locks; a daemon
  * that lives on without it would answer nobody. That fails closed: the NAT threads end with the process, so no machine has
@@ -17,6 +19,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/landlock.h"
 #include "base/scope.h"
 
 #ifdef OMERTAD_CONFINED
@@ -237,6 +240,21 @@ const struct confine_rule *confine_forbidden_table(size_t *ret_count)
 
 #endif
 
+enum { SERVICE_FILES = 6 };
+
+static void list_files(const struct confine_folders *folders, struct landlock_rule ret_rules[static SERVICE_FILES])
+{
+    const struct landlock_rule rules[SERVICE_FILES] = {
+        {.path = folders->data, .reason = "the store, tokens, keys of requests", .access = LANDLOCK_CHANGE},
+        {.path = folders->images, .reason = "what there is to lease", .access = LANDLOCK_READ},
+        {.path = folders->packages, .reason = "what a guest installs from", .access = LANDLOCK_READ},
+        {.path = "/proc/self", .reason = "what this process uses, for its metrics", .access = LANDLOCK_READ},
+        {.path = "/proc/sys/kernel/random/boot_id", .reason = "which boot a time is of", .access = LANDLOCK_READ},
+        {.path = "/dev/urandom", .reason = "SQLite's random numbers", .access = LANDLOCK_READ},
+    };
+    memcpy(ret_rules, rules, sizeof rules);
+}
+
 int confine_process(struct error *err)
 {
     size_t count;
@@ -250,6 +268,7 @@ int confine_process(struct error *err)
 
 /** struct visit - One call of confine_service(). Owner: it, which waits for the thread. */
 struct visit {
+    const struct confine_folders *folders;
     int (*open)(void *context, struct error *err);
     void *context;
     struct error *err;
@@ -260,7 +279,11 @@ struct visit {
 static void *run(void *context)
 {
     struct visit *visit = context;
-    visit->result = confine_enter(&visit->program);
+    struct landlock_rule reached[SERVICE_FILES];
+    list_files(visit->folders, reached);
+    visit->result = landlock_enter(reached, SERVICE_FILES);
+    if (visit->result == 0)
+        visit->result = confine_enter(&visit->program);
     if (visit->result < 0)
         error_set(visit->err, visit->result, "A thread cannot confine itself: %s.", strerror(-visit->result));
     else
@@ -268,11 +291,12 @@ static void *run(void *context)
     return NULL;
 }
 
-int confine_service(int (*open)(void *context, struct error *err), void *context, struct error *err)
+int confine_service(const struct confine_folders *folders, int (*open)(void *context, struct error *err), void *context,
+                    struct error *err)
 {
     size_t count;
     const struct confine_rule *rules = confine_service_table(&count);
-    struct visit visit = {.open = open, .context = context, .err = err};
+    struct visit visit = {.folders = folders, .open = open, .context = context, .err = err};
     pthread_t thread;
     int rc = confine_allow(rules, count, 0, CONFINE_KILL_PROCESS, &visit.program, err);
     if (rc < 0)

@@ -20,12 +20,21 @@ const struct confine_rule *confine_forbidden_table(size_t *ret_count);
  */
 int confine_process(struct error *err);
 
+/** struct confine_folders - What threads that serve requests reach of the file system; "" for one that there is not. */
+struct confine_folders {
+    const char *data; /* to be changed; the others are read */
+    const char *images;
+    const char *packages;
+};
+
 /**
  * confine_service() - Call @open with nothing allowed but what the service table holds; threads that it starts stay like that
- * @open:  its result is handed on
- * Return: that result, or negative when the thread for it cannot be had
- * Thread: any but a confined one; waits for @open
+ * @folders: no other is reached where the kernel has Landlock; one that is made or replaced later is another folder
+ * @open:    its result is handed on
+ * Return:   that result, or negative when the thread for it cannot be had
+ * Thread:   any but a confined one; waits for @open
  */
-int confine_service(int (*open)(void *context, struct error *err), void *context, struct error *err);
+int confine_service(const struct confine_folders *folders, int (*open)(void *context, struct error *err), void *context,
+                    struct error *err);
 
 #endif

@@ -102,6 +102,13 @@ class Confine(ExternalCase):
             guest.send_udp(b"after")
         self.daemon.start()  # for those who clean up
 
+    def test_an_http_thread_reaches_no_file_of_others(self):
+        if "no Landlock" in self.daemon.run("doctor", "--config", self.daemon.config_file).stdout:
+            self.skipTest("this kernel has no Landlock")
+        self.assertEqual(404, self.client.request("GET", "/plant-a-look-at-a-file").status)
+        self.assertTrue(self.daemon.is_ready())
+        self.assertRegex(self.daemon.log(), r"daemon\.started .* landlock=[1-9]")
+
     def test_every_thread_has_the_filters_that_the_documentation_says(self):
         before = thread_lines(self.daemon.pid)
         self.assertEqual({1}, {lines["NoNewPrivs"] for lines in before.values()})
@@ -119,6 +126,7 @@ class Confine(ExternalCase):
     def test_the_doctor_says_what_is_active(self):
         done = self.daemon.run("doctor", "--config", self.daemon.config_file)
         self.assertRegex(done.stdout, r"NAT threads \d+ system calls, service threads \d+")
+        self.assertRegex(done.stdout, r"reach no file, service threads their folders alone \(Landlock|has no Landlock")
         self.assertTrue(wait_for(self.daemon.is_ready, 20, "it still serves"))
         self.assertEqual(f"{CONSUMER}:{PORT}", self.open()[1]["consumer"]["endpoint"])
 

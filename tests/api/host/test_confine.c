@@ -5,11 +5,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/host/confine.h"
+#include "base/landlock.h"
+#include "base/scope.h"
 
 #ifdef __linux__
 
@@ -21,6 +24,10 @@
 #include <sys/wait.h>
 
 enum { SURVIVED = 42 };
+
+/* What a daemon has; the tests read images and packages of it that are everybody's. */
+static char data_folder[] = "/tmp/omertad-confine-XXXXXX";
+static const struct confine_folders folders = {.data = data_folder, .images = "/usr/share", .packages = ""};
 
 /** struct crime - One system call. */
 struct crime {
@@ -102,7 +109,7 @@ static int open_crime(void *context, struct error *err)
 
 static int commit_as_service(const void *context)
 {
-    return confine_service(open_crime, (void *)(uintptr_t)context, NULL);
+    return confine_service(&folders, open_crime, (void *)(uintptr_t)context, NULL);
 }
 
 static void *run_crime(void *context)
@@ -123,7 +130,7 @@ static int open_thread(void *context, struct error *err)
 
 static int commit_in_a_thread_of_it(const void *context)
 {
-    return confine_service(open_thread, (void *)(uintptr_t)context, NULL);
+    return confine_service(&folders, open_thread, (void *)(uintptr_t)context, NULL);
 }
 
 static void any_other_call_of_a_service_thread_ends_the_process(void **state)
@@ -140,7 +147,7 @@ static void any_other_call_of_a_service_thread_ends_the_process(void **state)
 static int open_ordinary(void *context, struct error *err)
 {
     (void)err;
-    int fd = open("/etc/hostname", O_RDONLY | O_CLOEXEC);
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
     char *memory = malloc(4000000);
     if (fd < 0 || memory == NULL)
         return -EIO;
@@ -154,9 +161,68 @@ static void what_they_need_they_have_and_the_result_is_handed_on(void **state)
 {
     (void)state;
     int wanted = -EXDEV;
-    assert_int_equal(confine_service(open_ordinary, &wanted, NULL), -EXDEV);
+    assert_int_equal(confine_service(&folders, open_ordinary, &wanted, NULL), -EXDEV);
     /* The thread that asked is as free as before. */
     assert_int_equal(WEXITSTATUS(system("exit 3")), 3); /* NOLINT(cert-env33-c): a constant */
+}
+
+/* Return: 0 or the errno of opening it */
+static int try_open(const char *path, int flags)
+{
+    int fd SCOPED_FD = open(path, flags | O_CLOEXEC, 0600);
+    return fd < 0 ? errno : 0;
+}
+
+/* Return: 0, or the line that another outcome was on */
+static int open_files(void *context, struct error *err)
+{
+    (void)err;
+    char path[sizeof data_folder + 16];
+    snprintf(path, sizeof path, "%s/omertad.db", data_folder);
+    if (try_open(path, O_RDWR | O_CREAT) != 0 || unlink(path) != 0)
+        return __LINE__;
+    if (try_open("/usr/share", O_RDONLY | O_DIRECTORY) != 0 || try_open("/proc/self/statm", O_RDONLY) != 0 ||
+        try_open("/proc/self/fd", O_RDONLY | O_DIRECTORY) != 0 ||
+        try_open("/proc/sys/kernel/random/boot_id", O_RDONLY) != 0)
+        return __LINE__;
+    if (try_open("/usr/share/omertad-planted", O_WRONLY | O_CREAT) != EACCES)
+        return __LINE__;
+    const char *const others[] = {"/etc/passwd", "/root", "/tmp", "/dev/zero", "/proc/1/environ", context};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (try_open(others[i], O_RDONLY) != EACCES)
+            return __LINE__;
+    return 0;
+}
+
+static void they_reach_their_folders_and_no_other(void **state)
+{
+    (void)state;
+    if (landlock_version() == 0)
+        skip();                             /* an older kernel, or a build that narrows nothing */
+    char key[] = "/tmp/omertad-key-XXXXXX"; /* another file of this account */
+    int fd SCOPED_FD = mkstemp(key);
+    assert_true(fd >= 0);
+    assert_int_equal(confine_service(&folders, open_files, key, NULL), 0);
+    assert_int_equal(try_open(key, O_RDONLY), 0); /* the thread that asked is as free as before */
+    unlink(key);
+}
+
+static int ordinary_on_an_older_kernel(const void *context)
+{
+    static const struct confine_rule none[] = {
+        {.call = "landlock_create_ruleset", .reason = "an older kernel", .refused = ENOSYS}};
+    struct confine_program program;
+    if (confine_forbid(none, 1, &program, NULL) < 0 || confine_enter(&program) < 0 || landlock_version() != 0)
+        return 1;
+    return confine_service(&folders, open_ordinary, (void *)(uintptr_t)context, NULL);
+}
+
+static void without_landlock_they_serve_all_the_same(void **state)
+{
+    (void)state;
+    needs_confinement();
+    const int wanted = SURVIVED;
+    assert_int_equal(WEXITSTATUS(in_child(ordinary_on_an_older_kernel, &wanted)), SURVIVED);
 }
 
 /* ---- the process ---------------------------------------------------------------------------------------------------- */
@@ -201,6 +267,18 @@ static void a_forbidden_call_ends_the_process_that_makes_it(void **state)
     assert_int_equal(WEXITSTATUS(in_child(ordinary_program, NULL)), 7);
 }
 
+static int set_up(void **state)
+{
+    (void)state;
+    return mkdtemp(data_folder) != NULL ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return rmdir(data_folder);
+}
+
 static void tables_say_why(void **state)
 {
     (void)state;
@@ -219,10 +297,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_other_call_of_a_service_thread_ends_the_process),
         cmocka_unit_test(what_they_need_they_have_and_the_result_is_handed_on),
+        cmocka_unit_test(they_reach_their_folders_and_no_other),
+        cmocka_unit_test(without_landlock_they_serve_all_the_same),
         cmocka_unit_test(a_forbidden_call_ends_the_process_that_makes_it),
         cmocka_unit_test(tables_say_why),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
 
 #else

@@ -9,6 +9,7 @@
 
 static const char in_frame[] = "plant-a-call-of-the-nat";
 static const char in_request[] = "plant-a-call-of-http";
+static const char in_file_request[] = "plant-a-look-at-a-file"; /* the process ends if it is seen */
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *limit)
 {
@@ -24,5 +25,8 @@ ssize_t recv(int fd, void *bytes, size_t capacity, int flags)
     ssize_t length = syscall(SYS_recvfrom, fd, bytes, capacity, flags, NULL, NULL);
     if (length > 0 && memmem(bytes, (size_t)length, in_request, sizeof in_request - 1) != NULL)
         syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+    if (length > 0 && memmem(bytes, (size_t)length, in_file_request, sizeof in_file_request - 1) != NULL &&
+        syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY) >= 0)
+        syscall(SYS_exit_group, 1);
     return length;
 }
