@@ -34,18 +34,14 @@ enum {
     LARGE_BLOCK_BYTES = 64 * 1024,
 };
 
+static const char launcher[] = "direct-launch";
+
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", command_serve},
-    {"doctor", command_doctor},
-    {"run", command_run},
-    {"image", command_image},
-    {"nat", command_nat},
-    {"token", command_token},
-    /* vmm's own, and not in the usage: */
-    {"direct-launch", command_launch},
+    {"serve", command_serve}, {"doctor", command_doctor}, {"run", command_run},       {"image", command_image},
+    {"nat", command_nat},     {"token", command_token},   {launcher, command_launch}, /* vmm's own, and not in the usage */
 };
 
 /* Descriptors 0, 1 and 2 must be taken, lest a socket of ours becomes somebody's standard output. */
@@ -93,9 +89,26 @@ static int narrow(void)
     return 0;
 }
 
+/* No process of the same account traces this one or reads its memory, descriptors or environment; and there is no core where a
+ * program takes it either, which the limit does not stop (core(5)). Programs that this one starts are as any other again
+ * (execve(2)). The launcher is left out: the daemon opens its namespaces by its folder in /proc. */
+static int hide(const char *name)
+{
+#ifdef __linux__
+    if (strcmp(name, launcher) != 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        return -errno;
+#else
+    (void)name;
+#endif
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    const char *name = argc > 1 ? argv[1] : "serve";
     int narrowed = narrow();
+    if (narrowed == 0)
+        narrowed = hide(name);
     if (narrowed != 0 || sodium_init() < 0) {
         fprintf(stderr, "omertad: the process cannot be set up: %s\n", strerror(-narrowed));
         return COMMAND_FAILED;
@@ -103,7 +116,6 @@ int main(int argc, char **argv)
     json_set_alloc_funcs(secret_malloc, secret_free);
     json_object_seed(0); /* before there are threads */
 
-    const char *name = argc > 1 ? argv[1] : "serve";
     if (strcmp(name, "--version") == 0) {
         puts("omertad " OMERTAD_VERSION);
         return COMMAND_OK;

@@ -85,6 +85,20 @@ class Secrets(DaemonCase):
         for path in ("/v1/events", "/v1/peers", "/v1/node"):
             self.assert_absent(self.client.request("GET", path).body, path)
 
+    def seen_by_its_account(self, pid):
+        """What another process of the daemon's account can read of a process."""
+        names = ("environ", "auxv", "fd", "mem")
+        return [name for name in names
+                if not self.lab.prov.run(*self.lab.user.command("sh", "-c", f"test -r /proc/{pid}/{name}"),
+                                         check=False).returncode]
+
+    def test_3_no_process_of_its_account_looks_into_the_daemon(self):
+        self.assertEqual([], self.seen_by_its_account(self.daemon.pid))
+        for task in os.listdir(f"/proc/{self.daemon.pid}/task"):
+            self.assertEqual([], self.seen_by_its_account(f"{self.daemon.pid}/task/{task}"))
+        # Which the daemon itself needs, to look at its machines; a program that it starts is as any other.
+        self.assertIn("fd", self.seen_by_its_account(self.daemon.machines()[0]))
+
     def test_4_a_secret_is_not_repeated_in_a_refusal(self):
         body = self.lab.request(self.consumer)
         body["consumer"]["preshared_key"] = self.preshared
