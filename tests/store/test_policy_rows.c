@@ -1,5 +1,7 @@
 #include <errno.h>
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -257,6 +259,80 @@ static void what_was_proposed_to_a_daemon_that_is_gone_is_gone(void **state)
     assert_string_equal(get(fixture, id).mode, "sampled");
 }
 
+/* A policy's own endpoint, by its generation. */
+static const char *endpoint_of(uint64_t generation, char ret_text[static STORE_ADDRESS_BYTES])
+{
+    snprintf(ret_text, STORE_ADDRESS_BYTES, "203.0.113.5:%llu", 51899 + (unsigned long long)generation);
+    return ret_text;
+}
+
+/** struct watch - A thread that reads a lease while another one replaces its policy. */
+struct watch {
+    struct store *store;
+    struct id id;
+    atomic_bool stop;
+    size_t looks;
+    size_t mixed; /* documents that belong to no policy as a whole */
+    uint64_t newest;
+};
+
+static bool is_whole(const struct store_lease *lease)
+{
+    char endpoint[STORE_ADDRESS_BYTES];
+    endpoint_of(lease->policy_observed, endpoint);
+    const bool first = lease->policy_observed == 1;
+    return strcmp(lease->consumer_endpoint, endpoint) == 0 &&
+           (first ? lease->allowlist[0] == '\0' : strcmp(lease->allowlist, endpoint) == 0) &&
+           lease->sampling_ppm == (first ? 0 : lease->policy_observed) && (lease->vm_endpoint[0] == '\0') == first &&
+           lease->policy_desired - lease->policy_observed <= 1;
+}
+
+static int look_at(void *context, const struct store_lease *lease)
+{
+    struct watch *watch = context;
+    watch->looks++;
+    watch->mixed += !is_whole(lease) || lease->policy_observed < watch->newest;
+    watch->newest = lease->policy_observed;
+    return 0;
+}
+
+static void *watch_lease(void *context)
+{
+    struct watch *watch = context;
+    const struct store_filter filter = {.lease_id = watch->id.text, .limit = 10};
+    while (!atomic_load(&watch->stop)) {
+        struct store_lease lease;
+        if (store_lease_get(watch->store, watch->id.text, &lease, NULL) != 0)
+            break;
+        look_at(watch, &lease);
+        if (store_lease_list(watch->store, &filter, look_at, watch, NULL) != 0)
+            break;
+    }
+    return NULL;
+}
+
+static void whoever_reads_meanwhile_sees_one_policy_whole(void **state)
+{
+    enum { POLICIES = 300 };
+    struct store_fixture *fixture = *state;
+    struct error err = {0};
+    struct watch watch = {.store = fixture->store, .id = run_lease(fixture, 1)};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, watch_lease, &watch), 0);
+    for (uint64_t generation = 2; generation < POLICIES; generation++) {
+        struct store_policy policy = another_policy(generation);
+        policy.sampling_ppm = (uint32_t)generation;
+        endpoint_of(generation, policy.consumer_endpoint);
+        endpoint_of(generation, policy.allowlist);
+        assert_works(store_policy_propose(fixture->store, watch.id.text, &policy, &err), err);
+        assert_works(store_lease_policy(fixture->store, watch.id.text, generation, 2000, &err), err);
+    }
+    atomic_store(&watch.stop, true);
+    pthread_join(thread, NULL);
+    assert_true(watch.looks > POLICIES / 10);
+    assert_int_equal(watch.mixed, 0);
+}
+
 static void an_enforced_policy_outlives_its_daemon(void **state)
 {
     struct store_fixture *fixture = *state;
@@ -307,6 +383,7 @@ int main(void)
         WITH_STORE(what_cannot_follow_is_refused),
         WITH_STORE(two_leases_have_no_common_consumer_after_a_move_either),
         WITH_STORE(what_was_proposed_to_a_daemon_that_is_gone_is_gone),
+        WITH_STORE(whoever_reads_meanwhile_sees_one_policy_whole),
         WITH_STORE(an_enforced_policy_outlives_its_daemon),
         WITH_STORE(words_that_are_not_the_api_s_are_refused),
     };

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import threading
 import time
 
 import frames
@@ -129,6 +130,35 @@ class Policy(ExternalCase):
                 answers = sorted((one.result() for one in racing), key=lambda one: one.status)
             self.assertEqual([200, 412], [one.status for one in answers])
             self.assertEqual(answers[0].json["allowlist"], self.policy(lease_id)[1]["allowlist"])
+
+    def test_whoever_reads_meanwhile_sees_one_policy_whole(self):
+        lease_id, _ = self.open()
+        replacing, mixed, looks = threading.Event(), [], [0]
+        replacing.set()
+
+        def look():
+            client = self.daemon.client()
+            while replacing.is_set():
+                lease = client.get(f"/v1/leases/{lease_id}")
+                policy = client.get(f"/v1/leases/{lease_id}/policy")
+                looks[0] += 1
+                for generation, endpoint in ((lease["filter"]["observed_generation"], lease["consumer"]["endpoint"]),
+                                             (policy["generation"], policy["consumer_endpoint"]),
+                                             (policy["observed_generation"], policy["allowlist"][0])):
+                    if endpoint != f"{CONSUMER}:{PORT + generation - 1}":
+                        mixed.append((generation, endpoint))
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            reader = pool.submit(look)
+            try:
+                for generation in range(1, 40):
+                    answer = self.put(lease_id, f'"{generation}"', (CONSUMER, PORT + generation))
+                    self.assertEqual(200, answer.status, answer.body)
+            finally:
+                replacing.clear()
+            reader.result()
+        self.assertEqual([], mixed)
+        self.assertGreater(looks[0], 20)
 
     def test_another_lease_s_consumer_is_not_taken(self):
         lease_id, _ = self.open()
