@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/scope.h"
 #include "tests/cmocka.h"
 
 enum {
@@ -118,91 +119,92 @@ static void wait_until_none(struct streams *streams)
     assert_int_equal(streams_count(streams), 0);
 }
 
+/* One stream and its follower, from begin() to end(). */
+struct world {
+    struct streams *streams;
+    struct counter counter;
+    int fd; /* the stream's; -1 closed */
+    int follower;
+};
+
+/* @first: what the follower reads at once, "head" before it */
+static void begin(struct world *world, struct counter counter, unsigned poll_ms, const char *first)
+{
+    world->streams = open_streams();
+    world->counter = counter;
+    world->follower = follow(world->streams, &world->counter, poll_ms, &world->fd);
+    assert_reads(world->follower, "head\n");
+    assert_reads(world->follower, first);
+}
+
+static void end(struct world *world)
+{
+    streams_close(world->streams);
+    assert_true(world->counter.closed);
+    fd_close(&world->follower);
+    fd_close(&world->fd);
+}
+
 static void a_wake_tells_what_is_new(void **state)
 {
     (void)state;
-    struct streams *streams = open_streams();
-    struct counter counter = {.limit = 1};
-    int fd;
-    int end = follow(streams, &counter, 0, &fd);
-    assert_reads(end, "head\n1\n");
-    counter.limit = 3;
-    streams_wake(streams);
-    assert_reads(end, "2\n3\n");
-    assert_int_equal(streams_count(streams), 1);
+    struct world world;
+    begin(&world, (struct counter){.limit = 1}, 0, "1\n");
+    world.counter.limit = 3;
+    streams_wake(world.streams);
+    assert_reads(world.follower, "2\n3\n");
+    assert_int_equal(streams_count(world.streams), 1);
     /* Whatever the number of wakes, a source without news says nothing. */
     for (int i = 0; i < 1000; i++)
-        streams_wake(streams);
-    counter.limit = 4;
-    streams_wake(streams);
-    assert_reads(end, "4\n");
-    streams_close(streams);
-    assert_true(counter.closed);
-    close(end);
-    close(fd);
+        streams_wake(world.streams);
+    world.counter.limit = 4;
+    streams_wake(world.streams);
+    assert_reads(world.follower, "4\n");
+    end(&world);
 }
 
 static void a_quiet_stream_costs_no_turn(void **state)
 {
     (void)state;
-    struct streams *streams = open_streams();
-    struct counter counter = {.limit = 1};
-    int fd;
-    int end = follow(streams, &counter, 0, &fd);
-    assert_reads(end, "head\n1\n");
+    struct world world;
+    begin(&world, (struct counter){.limit = 1}, 0, "1\n");
     nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
-    unsigned reads = counter.reads;
+    unsigned reads = world.counter.reads;
     nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
-    assert_in_range(counter.reads, reads, reads + 1); /* the first turn may not have been through */
-    streams_close(streams);
-    close(end);
-    close(fd);
+    assert_in_range(world.counter.reads, reads, reads + 1); /* the first turn may not have been through */
+    end(&world);
 }
 
 static void a_source_that_wants_it_is_asked_again_by_itself(void **state)
 {
     (void)state;
-    struct streams *streams = open_streams();
-    struct counter counter = {.limit = 1};
-    int fd;
-    int end = follow(streams, &counter, 10, &fd);
-    assert_reads(end, "head\n1\n");
-    counter.limit = 2;
-    assert_reads(end, "2\n");
-    streams_close(streams);
-    close(end);
-    close(fd);
+    struct world world;
+    begin(&world, (struct counter){.limit = 1}, 10, "1\n");
+    world.counter.limit = 2;
+    assert_reads(world.follower, "2\n");
+    end(&world);
 }
 
 static void a_source_ends_its_stream_after_the_last_byte(void **state)
 {
     (void)state;
-    struct streams *streams = open_streams();
-    struct counter counter = {.limit = 2, .end = true};
-    int fd;
-    int end = follow(streams, &counter, 0, &fd);
-    assert_reads(end, "head\n1\n2\n");
-    wait_until(&counter.closed);
-    wait_until_none(streams);
-    streams_close(streams);
-    close(end);
-    close(fd);
+    struct world world;
+    begin(&world, (struct counter){.limit = 2, .end = true}, 0, "1\n2\n");
+    wait_until(&world.counter.closed);
+    wait_until_none(world.streams);
+    end(&world);
 }
 
 static void a_follower_that_hangs_up_is_let_go_at_once(void **state)
 {
     (void)state;
-    struct streams *streams = open_streams();
-    struct counter counter = {.limit = 1};
-    int fd;
-    int end = follow(streams, &counter, 0, &fd);
-    assert_reads(end, "head\n1\n");
-    close(end);
+    struct world world;
+    begin(&world, (struct counter){.limit = 1}, 0, "1\n");
     uint64_t before_ms = clock_monotonic_ms();
-    wait_until(&counter.closed);
+    fd_close(&world.follower);
+    wait_until(&world.counter.closed);
     assert_true(clock_monotonic_ms() - before_ms < STREAM_KEEPALIVE_MS / 2);
-    streams_close(streams);
-    close(fd);
+    end(&world);
 }
 
 static void a_follower_that_takes_nothing_is_dropped_and_others_miss_nothing(void **state)
