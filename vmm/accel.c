@@ -313,5 +313,5 @@ int accel_find(const char *qemu, const char *kvm_device, const char *cache_dir, 
 
 int vmm_probe_accel(const struct vmm_config *config, bool fresh, struct vmm_accel *ret_accel, struct error *err)
 {
-    return accel_find(config->qemu, config->kvm_device, config->cache_dir, fresh, ret_accel, err);
+    return accel_find(config->program, config->kvm_device, config->cache_dir, fresh, ret_accel, err);
 }

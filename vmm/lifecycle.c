@@ -20,7 +20,8 @@
 
 #include "base/clock.h"
 #include "base/scope.h"
-#include "vmm/accel.h"
+#include "vmm/boot_watchdog.h"
+#include "vmm/hypervisor.h"
 #include "vmm/news.h"
 #include "vmm/own_addresses.h"
 #include "vmm/totals.h"
@@ -61,12 +62,12 @@ static void take_step(struct vmm *vmm, struct machine *machine, enum machine_ste
     switch (step) {
     case MACHINE_STEP_POWERDOWN:
         machine->step_ms = now_ms + vmm->config.powerdown_ms;
-        if (qmp_send(&machine->qmp, QMP_SYSTEM_POWERDOWN) != 0)
+        if (vmm->places.hypervisor->ask_to_end(machine, &vmm->places, step) != 0)
             take_step(vmm, machine, MACHINE_STEP_KILL);
         return;
     case MACHINE_STEP_QUIT:
         machine->step_ms = now_ms + LIFECYCLE_QUIT_MS;
-        (void)qmp_send(&machine->qmp, QMP_QUIT);
+        (void)vmm->places.hypervisor->ask_to_end(machine, &vmm->places, step);
         return;
     case MACHINE_STEP_KILL:
         machine->step_ms = now_ms + LIFECYCLE_KILL_MS;
@@ -281,7 +282,7 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine)
 
 void lifecycle_note_running(struct vmm *vmm, struct machine *machine)
 {
-    bool answers = machine->spec->external || machine->qmp.state == QMP_READY;
+    bool answers = machine->spec->external || vmm->places.hypervisor->answers(machine);
     if (machine->state != MACHINE_STARTING || !answers ||
         (!machine->spec->direct && machine->enforced < machine->spec->policy.generation))
         return;
@@ -335,6 +336,14 @@ static void forget_direct(struct vmm *vmm, struct machine *machine)
         lifecycle_end(vmm, machine, VMM_END_FILTER_FAILED, MACHINE_STEP_KILL, err.message);
 }
 
+static enum vmm_end end_of_exit(const struct vmm *vmm, const struct machine *machine)
+{
+    if (!machine->told_running)
+        return VMM_END_START_FAILED;
+    return vmm->places.hypervisor->ends_with_guest && machine->exit.code == 0 ? VMM_END_GUEST_SHUTDOWN
+                                                                              : VMM_END_HYPERVISOR_CRASH;
+}
+
 void lifecycle_child(struct vmm *vmm, struct machine *machine)
 {
     if (machine->condemned)
@@ -354,8 +363,7 @@ void lifecycle_child(struct vmm *vmm, struct machine *machine)
     } else if (machine->state < MACHINE_STOPPING) {
         char detail[VMM_DETAIL_BYTES];
         describe_exit(machine, detail);
-        lifecycle_end(vmm, machine, machine->told_running ? VMM_END_HYPERVISOR_CRASH : VMM_END_START_FAILED,
-                      MACHINE_STEP_KILL, detail);
+        lifecycle_end(vmm, machine, end_of_exit(vmm, machine), MACHINE_STEP_KILL, detail);
     }
 }
 
@@ -367,55 +375,6 @@ void lifecycle_note_alive(struct machine *machine)
         return;
     machine->watchdog_ms = 0;
     machine_settle(machine);
-}
-
-static bool has_sent_frames(const struct machine *machine)
-{
-    struct nat_stats stats = {0};
-    uint64_t frames = 0;
-    if (machine->nat != NULL)
-        nat_read_stats(machine->nat, &stats);
-    for (size_t reason = 0; reason < NAT_REASON_COUNT; reason++)
-        frames += stats.frames[reason];
-    return frames > 0;
-}
-
-/* What a silent machine says of kvm, for all that start after it. */
-static struct vmm_accel fall_back(struct vmm *vmm)
-{
-    struct vmm_accel tcg = {.known = true, .name = "tcg", .cpu = ACCEL_CPU_TCG};
-    snprintf(tcg.reason, sizeof tcg.reason, "a machine with kvm showed no sign of life within %" PRIu32 " ms",
-             vmm->config.boot_watchdog_ms);
-    pthread_mutex_lock(&vmm->lock);
-    vmm->accel = tcg;
-    pthread_mutex_unlock(&vmm->lock);
-    (void)accel_remember(vmm->places.qemu, vmm->kvm_device, vmm->config.cache_dir, &tcg, NULL);
-    return tcg;
-}
-
-static void bite(struct vmm *vmm, struct machine *machine)
-{
-    char detail[VMM_DETAIL_BYTES];
-    struct vmm_event event = {.kind = VMM_EVENT_NOTICE, .accelerator = machine->accel.name, .detail = detail};
-    /* Frames of a direct machine pass nobody here, and a console may be silent: that it is quiet proves nothing. */
-    if (machine->spec->direct)
-        snprintf(detail, sizeof detail, "the guest has printed nothing within %" PRIu32 " ms; it goes on with kvm",
-                 vmm->config.boot_watchdog_ms);
-    if (machine->spec->direct || has_sent_frames(machine)) {
-        machine_settle(machine); /* it will not be started again */
-        if (machine->spec->direct)
-            lifecycle_tell(vmm, machine, &event);
-        return;
-    }
-    struct vmm_accel tcg = fall_back(vmm);
-    machine->state = MACHINE_STARTING;
-    machine->gone_by_ms = 0;
-    machine->start_by_ms = clock_monotonic_ms() + vmm->config.start_timeout_ms;
-    machine->retry = true;
-    machine_kill(machine);
-    snprintf(detail, sizeof detail, "%s; it starts again with tcg, and so will others until the next boot", tcg.reason);
-    event.accelerator = tcg.name;
-    lifecycle_tell(vmm, machine, &event);
 }
 
 static bool take_timer(uint64_t *timer_ms, uint64_t now_ms)
@@ -479,7 +438,9 @@ void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms)
     if (take_timer(&machine->gone_by_ms, now_ms))
         end_closed(vmm, machine);
     if (take_timer(&machine->watchdog_ms, now_ms))
-        bite(vmm, machine);
+        boot_watchdog_bite(vmm, machine);
+    if (vmm->places.hypervisor->look != NULL && take_timer(&machine->look_ms, now_ms))
+        vmm->places.hypervisor->look(vmm, machine, now_ms);
     if (machine->state == MACHINE_RUNNING)
         look_at_tunnel(vmm, machine, now_ms);
     news_guest_reports(vmm, machine, now_ms);
@@ -489,8 +450,9 @@ void lifecycle_tick(struct vmm *vmm, struct machine *machine, uint64_t now_ms)
 
 uint64_t lifecycle_next_ms(const struct machine *machine)
 {
-    const uint64_t timers[] = {machine->start_by_ms, machine->gone_by_ms, machine->watchdog_ms, machine->step_ms,
-                               machine->state == MACHINE_RUNNING ? machine->tunnel.due_ms : 0};
+    const uint64_t timers[] = {machine->start_by_ms, machine->gone_by_ms,
+                               machine->watchdog_ms, machine->look_ms,
+                               machine->step_ms,     machine->state == MACHINE_RUNNING ? machine->tunnel.due_ms : 0};
     uint64_t next = guest_reports_due_ms(&machine->guest_reports);
     for (size_t at = 0; at < sizeof timers / sizeof *timers; at++)
         if (timers[at] != 0 && timers[at] < next)

@@ -13,10 +13,12 @@
 #include "vmm/attachment.h"
 #include "vmm/child.h"
 #include "vmm/console.h"
+#include "vmm/console_file.h"
 #include "vmm/direct.h"
 #include "vmm/guest_report.h"
 #include "vmm/image.h"
 #include "vmm/qmp.h"
+#include "vmm/rest.h"
 #include "vmm/tunnel_watch.h"
 #include "vmm/vmm.h"
 
@@ -50,13 +52,16 @@ struct machine_orders {
     int64_t noted_pid;
 };
 
+struct hypervisor;
+
 /** struct machine_places - Where a machine's parts are made. Owner: the vmm; constant once it is open. */
 struct machine_places {
     char image_dir[VMM_PATH_BYTES];
     char runtime_dir[VMM_PATH_BYTES];
     char disk_dir[VMM_PATH_BYTES];
     char packages_dir[VMM_PATH_BYTES]; /* "": there is none */
-    char qemu[VMM_PATH_BYTES];
+    const struct hypervisor *hypervisor;
+    char program[VMM_PATH_BYTES];        /* the hypervisor's */
     bool allow_private;                  /* direct: private ranges are reachable */
     uint32_t flows_max;                  /* of one machine; 0: as many as a NAT has */
     bool keep_machines;                  /* they outlive the daemon */
@@ -83,11 +88,15 @@ struct machine_places {
  * @enforced:     generation of the policy in force; 0: none
  * @told_running: VMM_EVENT_RUNNING has been sent
  * @retry:        killed by the boot watchdog; starts again with tcg when the process is gone
- * @start_by_ms, @watchdog_ms, @gone_by_ms, @step_ms: monotonic; 0 is a timer that does not run
+ * @start_by_ms, @watchdog_ms, @gone_by_ms, @look_ms, @step_ms: monotonic; 0 is a timer that does not run
+ * @look_ms:      of a hypervisor that does not say everything by itself: when to look again
+ * @ask_ms:       monotonic; when to ask such a one for its state next
+ * @runs:         and whether it said that it runs
  * @gone_by_ms:   the hypervisor closed QMP, so its process has to end by then
  * @line, @guest_reports: the console's line as it comes in, and what such lines said
  * @child:        the hypervisor; in direct mode the guard, which ends last
  * @direct:       the hypervisor in direct mode
+ * @console_name: of the file in its folder that is its console; NULL: @console_fd is that
  * @running_ms:   monotonic; when VMM_EVENT_RUNNING was told, 0 before
  * @told_exposed: VMM_EVENT_EXPOSED has been sent
  * @inbox:        reports of the NAT, oldest first, that were taken in and not told of yet
@@ -95,6 +104,9 @@ struct machine_places {
  * @told_condemned: and that has been told
  * @violation:    that violation
  * @gone_ms:      monotonic; when a condemned process was first seen to be gone
+ *
+ * @seed_fd, @disk_fd, @overlay_fd: of files without a name; with struct hypervisor's by_name they have one in its folder, or in
+ *                disk_dir, until the machine has ended
  *
  * Owner: the supervisor's thread, unless said otherwise above.
  */
@@ -124,7 +136,10 @@ struct machine {
     struct child child;
     struct direct direct;
     struct qmp qmp;
+    struct rest rest;
     int console_fd;
+    const char *console_name;
+    struct console_file console_file;
     struct console console;
     struct console_line line;
     struct guest_reports guest_reports;
@@ -146,9 +161,12 @@ struct machine {
     bool told_exposed;
     uint64_t running_ms;
     bool retry;
+    bool runs;
     uint64_t start_by_ms;
     uint64_t watchdog_ms;
     uint64_t gone_by_ms;
+    uint64_t look_ms;
+    uint64_t ask_ms;
     uint64_t step_ms;
     enum machine_step step;
 
@@ -260,8 +278,8 @@ void machine_leave(struct machine *machine);
  */
 void machine_release(struct machine *machine, const struct machine_places *places);
 
-/** machine_missing() - Say that there is no such hypervisor, and what helps. Return: -ENOENT. Thread: any */
-int machine_missing(const char *qemu, struct error *err);
+/** machine_framing() - How frames lie on its cable. Thread: any */
+enum nat_framing machine_framing(const struct machine *machine, const struct machine_places *places);
 
 /**
  * machine_remove_folder() - Remove a machine's folder with the files in it
@@ -269,5 +287,17 @@ int machine_missing(const char *qemu, struct error *err);
  * Thread: any
  */
 int machine_remove_folder(int machines_fd, const char *name);
+
+/* ---- what differs by hypervisor; as struct hypervisor says ---- */
+
+int machine_qemu_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
+                       struct error *err);
+bool machine_qemu_answers(const struct machine *machine);
+int machine_qemu_ask_to_end(struct machine *machine, const struct machine_places *places, enum machine_step step);
+
+int machine_vfkit_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
+                        struct error *err);
+bool machine_vfkit_answers(const struct machine *machine);
+int machine_vfkit_ask_to_end(struct machine *machine, const struct machine_places *places, enum machine_step step);
 
 #endif

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/hypervisor.h"
+
 const char *machine_file_path(const struct machine_places *places, const struct id *id, const char *name,
                               char ret_path[static MACHINE_FILE_PATH_BYTES])
 {
@@ -50,10 +52,27 @@ int machine_remove_folder(int machines_fd, const char *name)
 /* Without a descriptor or memory, of which there may be none: what is known to be in it goes by name. */
 void machine_remove_own_folder(const struct machine *machine, const struct machine_places *places)
 {
-    const char *const names[] = {MACHINE_FILE_SEED, MACHINE_FILE_QMP, MACHINE_FILE_CONSOLE, MACHINE_FILE_VM,
-                                 MACHINE_FILE_FRAMES};
+    const char *const names[] = {MACHINE_FILE_SEED,   MACHINE_FILE_QMP,    MACHINE_FILE_CONSOLE,
+                                 MACHINE_FILE_VM,     MACHINE_FILE_FRAMES, MACHINE_FILE_KERNEL,
+                                 MACHINE_FILE_INITRD, MACHINE_FILE_REST,   MACHINE_FILE_LOG};
     for (size_t at = 0; machine->folder_fd >= 0 && at < sizeof names / sizeof names[0]; at++)
         (void)unlinkat(machine->folder_fd, names[at], 0);
     if (unlinkat(places->machines_fd, machine->spec->id.text, AT_REMOVEDIR) != 0 && errno != ENOENT)
         (void)machine_remove_folder(places->machines_fd, machine->spec->id.text);
+}
+
+const char *machine_disk_path(const struct machine *machine, const struct machine_places *places, const char *kind,
+                              char ret_path[static MACHINE_DISK_PATH_BYTES])
+{
+    snprintf(ret_path, MACHINE_DISK_PATH_BYTES, "%s/%s.%s", places->disk_dir, machine->spec->id.text, kind);
+    return ret_path;
+}
+
+void machine_remove_disks(const struct machine *machine, const struct machine_places *places)
+{
+    char path[MACHINE_DISK_PATH_BYTES];
+    if (!places->hypervisor->by_name || machine->spec->external)
+        return;
+    (void)unlink(machine_disk_path(machine, places, "disk", path));
+    (void)unlink(machine_disk_path(machine, places, "overlay", path));
 }

@@ -9,6 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef __APPLE__
+#include <ctype.h>
+#include <sys/sysctl.h>
+#include <sys/time.h>
+#endif
+
 #include "base/clock.h"
 #include "base/scope.h"
 #include "vmm/vmm.h"
@@ -20,6 +26,8 @@ enum {
     STAT_FIELD_STATE = 3,
     STAT_FIELD_START = 22,
 };
+
+#ifndef __APPLE__
 
 static ssize_t read_small(const char *path, char *ret_text, size_t capacity)
 {
@@ -59,6 +67,38 @@ const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES])
     snprintf(ret_text, ID_TEXT_BYTES, "%s", known ? id.text : "");
     return ret_text;
 }
+
+#else
+
+/* Microseconds since 1970: as good as ticks since the start, for nothing but equality is asked of them.
+ *
+ * Source: sysctl(3), KERN_PROC_PID */
+uint64_t process_start_ticks(pid_t pid, bool *ret_ended)
+{
+    struct kinfo_proc found;
+    size_t length = sizeof found;
+    int name[] = {CTL_KERN, KERN_PROC, KERN_PROC_PID, pid};
+    if (sysctl(name, sizeof name / sizeof *name, &found, &length, NULL, 0) != 0 || length != sizeof found)
+        return 0;
+    if (ret_ended != NULL)
+        *ret_ended = found.kp_proc.p_stat == SZOMB;
+    return (uint64_t)found.kp_proc.p_starttime.tv_sec * 1000000u + (uint64_t)found.kp_proc.p_starttime.tv_usec;
+}
+
+const char *vmm_boot_id(char ret_text[static ID_TEXT_BYTES])
+{
+    char text[64] = "";
+    size_t length = sizeof text - 1;
+    struct id id;
+    bool known = sysctlbyname("kern.bootsessionuuid", text, &length, NULL, 0) == 0;
+    for (char *at = text; *at != '\0'; at++)
+        *at = (char)tolower((unsigned char)*at);
+    known = known && id_parse(text, ID_TEXT_BYTES - 1, &id);
+    snprintf(ret_text, ID_TEXT_BYTES, "%s", known ? id.text : "");
+    return ret_text;
+}
+
+#endif
 
 bool process_runs(pid_t pid, uint64_t start_ticks)
 {

@@ -12,12 +12,13 @@
 #include "base/scope.h"
 #include "vmm/accel.h"
 #include "vmm/attachment.h"
+#include "vmm/hypervisor.h"
 #include "vmm/lifecycle.h"
 #include "vmm/news.h"
 
 /* One machine's descriptors, in the order in which their news are taken: what the hypervisor said before its end comes
  * before its end, and its end before what the NAT thinks of that. */
-enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_LINE, POLL_QMP, POLL_CHILD, POLL_REPORT };
+enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_LINE, POLL_CONTROL, POLL_CHILD, POLL_REPORT };
 
 _Static_assert(POLL_REPORT + 1 == SUPERVISOR_POLLS_PER_MACHINE, "one place each");
 
@@ -39,9 +40,13 @@ struct machine *supervisor_find(const struct vmm *vmm, const struct id *id)
 
 static void find_accel(struct vmm *vmm)
 {
-    struct vmm_accel accel = {0};
+    struct vmm_accel accel = {.known = true};
     struct error err = {0};
-    if (accel_find(vmm->places.qemu, vmm->kvm_device, vmm->config.cache_dir, false, &accel, &err) != 0) {
+    const char *fixed = vmm->places.hypervisor->accelerator;
+    if (fixed != NULL) {
+        snprintf(accel.name, sizeof accel.name, "%s", fixed);
+        snprintf(accel.reason, sizeof accel.reason, "all that %s has", vmm->places.hypervisor->name);
+    } else if (accel_find(vmm->places.program, vmm->kvm_device, vmm->config.cache_dir, false, &accel, &err) != 0) {
         /* A hypervisor that cannot run says why when the first machine starts. */
         accel = (struct vmm_accel){.known = true, .name = "tcg", .cpu = ACCEL_CPU_TCG};
         snprintf(accel.reason, sizeof accel.reason, "no trial: %.140s", err.message);
@@ -190,8 +195,8 @@ static int fd_at(const struct machine *machine, enum poll_place place)
         return machine->console_fd;
     case POLL_LINE:
         return machine->direct.line_fd;
-    case POLL_QMP:
-        return machine->qmp.fd;
+    case POLL_CONTROL:
+        return machine->qmp.fd >= 0 ? machine->qmp.fd : machine->rest.fd;
     case POLL_CHILD:
         return machine->child.pidfd;
     case POLL_REPORT:
@@ -230,8 +235,8 @@ static void take_one(struct vmm *vmm, struct machine *machine, unsigned ready)
         news_console(vmm, machine);
     if (ready & 1u << POLL_LINE)
         news_line(vmm, machine);
-    if (ready & 1u << POLL_QMP)
-        news_qmp(vmm, machine);
+    if (ready & 1u << POLL_CONTROL)
+        vmm->places.hypervisor->hear(vmm, machine);
     if (ready & 1u << POLL_CHILD || (machine->child.pid != 0 && machine->child.pidfd < 0))
         lifecycle_child(vmm, machine);
     if (ready & 1u << POLL_REPORT || news_report_waits(machine))

@@ -18,6 +18,7 @@
 #include "base/scope.h"
 #include "vmm/command.h"
 #include "vmm/deb_files.h"
+#include "vmm/hypervisor.h"
 #include "vmm/machine.h"
 #include "vmm/own_addresses.h"
 #include "vmm/supervisor.h"
@@ -41,13 +42,15 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     vmm->config.image_dir = places->image_dir;
     vmm->config.runtime_dir = places->runtime_dir;
     vmm->config.cache_dir = config->cache_dir == NULL ? NULL : vmm->cache_dir;
-    vmm->config.qemu = places->qemu;
+    vmm->config.program = places->program;
     vmm->config.kvm_device = vmm->kvm_device;
     vmm->config.packages_dir = config->packages_dir == NULL ? NULL : places->packages_dir;
     places->allow_private = config->allow_private;
     places->flows_max = config->flows_max;
-    places->keep_machines = config->keep_machines && config->attachment == NAT_FRAMING_DATAGRAM;
-    places->attachment = config->attachment;
+    places->hypervisor = hypervisor_of(config->hypervisor);
+    places->attachment = places->hypervisor->streams ? config->attachment : NAT_FRAMING_DATAGRAM;
+    places->keep_machines =
+        config->keep_machines && places->hypervisor->keeps && places->attachment == NAT_FRAMING_DATAGRAM;
     const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
     int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
     if (rc == 0)
@@ -61,8 +64,8 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     if (rc == 0)
         rc = copy_path(vmm->kvm_device, config->kvm_device, "kvm_device", err);
     if (rc == 0)
-        rc = command_find(config->qemu, places->qemu, err);
-    return rc == -ENOENT ? machine_missing(config->qemu, err) : rc;
+        rc = command_find(config->program, places->program, err);
+    return rc == -ENOENT ? hypervisor_missing(places->hypervisor, config->program, err) : rc;
 }
 
 static int open_own_folder(const char *path, int *ret_fd, struct error *err)
@@ -223,6 +226,8 @@ static int take_in(struct vmm *vmm, struct machine *machine, struct error *err)
 
 int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
 {
+    if (spec->direct && !vmm->places.hypervisor->direct)
+        return vmm_direct_none(err);
     struct machine *machine = machine_create(spec);
     if (machine == NULL)
         return error_set(err, -ENOMEM, "no memory for a machine");

@@ -158,12 +158,32 @@ struct vmm_event {
     uint64_t exposed_ms;
 };
 
+/** enum vmm_hypervisor - The program that runs machines. */
+enum vmm_hypervisor { VMM_HYPERVISOR_QEMU, VMM_HYPERVISOR_VFKIT };
+
+/* Where nobody has said which. */
+#ifdef __APPLE__
+#define VMM_HYPERVISOR_DEFAULT VMM_HYPERVISOR_VFKIT
+#else
+#define VMM_HYPERVISOR_DEFAULT VMM_HYPERVISOR_QEMU
+#endif
+
+/** vmm_hypervisor_name() - As in the configuration. Thread: any */
+const char *vmm_hypervisor_name(enum vmm_hypervisor hypervisor);
+
+/** vmm_hypervisor_parse() - From that name. Return: false when there is none of this name. Thread: any */
+bool vmm_hypervisor_parse(const char *name, enum vmm_hypervisor *ret_hypervisor);
+
+/** vmm_hypervisor_install() - The command that mends a hypervisor's absence. Thread: any */
+const char *vmm_hypervisor_install(enum vmm_hypervisor hypervisor);
+
 /** struct vmm_config - Where things are. Strings are copied. */
 struct vmm_config {
-    const char *image_dir;    /* holds <name>/manifest.json */
-    const char *runtime_dir;  /* mode 0700; sockets and seed volumes, one folder a machine */
-    const char *cache_dir;    /* the accelerator's finding */
-    const char *qemu;         /* program name or path */
+    const char *image_dir;   /* holds <name>/manifest.json */
+    const char *runtime_dir; /* mode 0700; sockets and seed volumes, one folder a machine */
+    const char *cache_dir;   /* the accelerator's finding */
+    enum vmm_hypervisor hypervisor;
+    const char *program;      /* the hypervisor's name or path */
     const char *kvm_device;   /* "/dev/kvm" */
     const char *packages_dir; /* .deb files for VMM_BOOT_OFFLINE_PACKAGES; NULL: there are none */
     bool allow_private;       /* direct: private ranges are reachable from a guest */
@@ -324,7 +344,7 @@ void vmm_read_accel(struct vmm *vmm, struct vmm_accel *ret_accel);
 
 /**
  * vmm_probe_accel() - Find out now whether the accelerator really boots a guest; up to 3 s
- * @config: qemu, kvm_device and cache_dir are used; a cached finding of this boot is used unless @fresh
+ * @config: program, kvm_device and cache_dir are used; a cached finding of this boot is used unless @fresh
  * Return:  0 (the finding is in @ret_accel, tcg included), negative when QEMU itself cannot run
  * Thread:  any; for `omertad doctor`
  */
@@ -450,6 +470,13 @@ const char *vmm_end_name(enum vmm_end end);
  * Thread: any; takes 0.1 s, at most 5
  */
 int vmm_direct_check(struct error *err);
+
+/**
+ * vmm_direct_none() - As vmm_direct_check() for a hypervisor whose machines have no direct mode
+ * Return: -ENOTSUP with slug "direct-unavailable"
+ * Thread: any
+ */
+int vmm_direct_none(struct error *err);
 
 /**
  * launcher_run() - The subcommand `direct-launch`, which only vmm starts: becomes pasta, then a hypervisor

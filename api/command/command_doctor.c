@@ -55,10 +55,12 @@ static const uint64_t CLOCK_LEAST_MS = UINT64_C(1704067200000); /* 2024-01-01 */
 static int program_says(const char *program, const char *const *options, char ret_line[static VERSION_BYTES])
 {
     int pipe_fds[2];
-    if (pipe2(pipe_fds, O_CLOEXEC) != 0)
+    if (pipe(pipe_fds) != 0)
         return -errno;
     int in SCOPED_FD = pipe_fds[0];
     int out SCOPED_FD = pipe_fds[1];
+    (void)fcntl(in, F_SETFD, FD_CLOEXEC); /* not every system has pipe2(2), and this command has one thread */
+    (void)fcntl(out, F_SETFD, FD_CLOEXEC);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
@@ -146,22 +148,39 @@ static void check_sandbox(struct doctor_report *report, const struct config *con
 #endif
 }
 
+/* What it has besides its guests' network is its own: neither an accelerator is tried nor a filter asked for. */
+static void check_vfkit(struct doctor_report *report)
+{
+    static const struct doctor_finding no_sandbox = {
+        .level = DOCTOR_NOTE, .check = "sandbox", .why = "vfkit is started as an ordinary program of this user"};
+    doctor_ok(report, "accelerator", "vz: Virtualization.framework, which vfkit is an interface to");
+    doctor_find(report, &no_sandbox, "there is no sandbox of ours around vfkit");
+}
+
 static void check_hypervisor(struct doctor_report *report, const struct config *config)
 {
     static const char *const options[] = {"--version", NULL};
-    static const struct doctor_finding none = {.level = DOCTOR_FAIL,
-                                               .check = "hypervisor",
-                                               .why = "without it there are no machines",
-                                               .mend = "apt install qemu-system-x86"};
+    const char *program = machines_program(config);
+    const struct doctor_finding none = {.level = DOCTOR_FAIL,
+                                        .check = "hypervisor",
+                                        .why = "without it there are no machines",
+                                        .mend = vmm_hypervisor_install(config->hypervisor.kind)};
     char version[VERSION_BYTES] = "";
-    int result = program_says(config->hypervisor.qemu, options, version);
+    int result = program_says(program, options, version);
     if (result < 0) {
-        doctor_find(report, &none, "%s does not run: %s", config->hypervisor.qemu, strerror(-result));
+        doctor_find(report, &none, "%s does not run: %s", program, strerror(-result));
         return;
     }
     doctor_ok(report, "hypervisor", "%s", version);
-    check_accelerator(report, config);
-    check_sandbox(report, config);
+    switch (config->hypervisor.kind) {
+    case VMM_HYPERVISOR_QEMU:
+        check_accelerator(report, config);
+        check_sandbox(report, config);
+        return;
+    case VMM_HYPERVISOR_VFKIT:
+        check_vfkit(report);
+        return;
+    }
 }
 
 /* ---- direct mode ------------------------------------------------------------------------------------------------ */
@@ -419,7 +438,8 @@ static void check_all(struct doctor_report *report, const struct config *config)
     doctor_ok(report, "config", "%s", config->file[0] == '\0' ? "defaults; no file" : config->file);
     check_user(report);
     check_hypervisor(report, config);
-    check_direct(report, config);
+    if (config->hypervisor.kind == VMM_HYPERVISOR_QEMU)
+        check_direct(report, config);
     check_packages(report, config);
     check_images(report, config->paths.images);
     check_dir(report, "data", config->paths.data);

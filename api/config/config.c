@@ -170,13 +170,27 @@ static void take_paths(const struct decode_node *root, struct config *config)
     take_path(&paths, "packages", false, config->paths.packages);
 }
 
+static void take_kind(const struct decode_node *hypervisor, struct config *config)
+{
+    struct decode_node node = decode_member(hypervisor, "kind");
+    const char *name = decode_present(&node) ? decode_string(&node, 1, 32) : NULL;
+    if (name == NULL)
+        return;
+    if (!vmm_hypervisor_parse(name, &config->hypervisor.kind))
+        decode_fault(&node, NULL, "must be \"qemu\" or \"vfkit\"");
+    config->keep_machines = config->hypervisor.kind == VMM_HYPERVISOR_QEMU; /* unless onDaemonExit says otherwise */
+}
+
 static void take_hypervisor(const struct decode_node *root, struct config *config)
 {
-    static const char *const keys[] = {"qemu", "kvmDevice", "bootWatchdogMs", "startTimeoutMs", "powerdownMs", NULL};
+    static const char *const keys[] = {"kind",           "qemu",           "vfkit",       "kvmDevice",
+                                       "bootWatchdogMs", "startTimeoutMs", "powerdownMs", NULL};
     struct decode_node hypervisor = decode_member(root, "hypervisor");
     if (!decode_present(&hypervisor) || !decode_object(&hypervisor, keys))
         return;
+    take_kind(&hypervisor, config);
     take_path(&hypervisor, "qemu", true, config->hypervisor.qemu);
+    take_path(&hypervisor, "vfkit", true, config->hypervisor.vfkit);
     take_path(&hypervisor, "kvmDevice", false, config->hypervisor.kvm_device);
     take_integer32(&hypervisor, "bootWatchdogMs", 100, MS_MAX, &config->hypervisor.boot_watchdog_ms);
     take_integer32(&hypervisor, "startTimeoutMs", 100, MS_MAX, &config->hypervisor.start_timeout_ms);
@@ -209,6 +223,23 @@ static void take_on_exit(const struct decode_node *root, struct config *config)
         config->keep_machines = false;
     else
         decode_fault(&on_exit, NULL, "must be \"keep\" or \"terminate\"");
+}
+
+/* What vfkit cannot do is not quietly done in another way. */
+static void refuse_of_vfkit(const struct decode_node *root, const struct config *config)
+{
+    struct decode_node network = decode_member(root, "network");
+    struct decode_node mode = decode_member(&network, "mode");
+    struct decode_node attachment = decode_member(&network, "attachment");
+    struct decode_node on_exit = decode_member(root, "onDaemonExit");
+    if (config->hypervisor.kind != VMM_HYPERVISOR_VFKIT)
+        return;
+    if (config->network.mode == MODE_DIRECT)
+        decode_fault(&mode, NULL, "cannot be \"direct\" with vfkit");
+    if (config->network.attachment == NAT_FRAMING_STREAM)
+        decode_fault(&attachment, NULL, "cannot be \"stream\" with vfkit");
+    if (config->keep_machines)
+        decode_fault(&on_exit, NULL, "cannot be \"keep\" with vfkit");
 }
 
 /* ---- whole ----------------------------------------------------------------------------------------------------- */
@@ -249,6 +280,7 @@ int config_parse(const char *text, size_t length, struct config *config, struct 
     take_hypervisor(&root, config);
     take_capacity(&root, config);
     take_on_exit(&root, config);
+    refuse_of_vfkit(&root, config);
     json_decref(tree);
     return errors.count > 0 ? report(&errors, err) : 0;
 }

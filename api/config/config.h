@@ -47,7 +47,9 @@ struct config {
         char packages[CONFIG_PATH_BYTES]; /* .deb files for guests that install offline; "" for none */
     } paths;
     struct {
+        enum vmm_hypervisor kind;
         char qemu[CONFIG_PATH_BYTES];
+        char vfkit[CONFIG_PATH_BYTES];
         char kvm_device[CONFIG_PATH_BYTES];
         uint32_t boot_watchdog_ms;
         uint32_t start_timeout_ms;

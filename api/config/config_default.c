@@ -77,12 +77,14 @@ void config_default_values(struct config *config)
     config->lease.expiring_lead_s = LEASE_EXPIRING_LEAD_S;
     config->listen.tcp_enabled = true;
     config->listen.tcp = (struct listen_address){.ip = UINT32_C(0x7f000001), .port = PORT};
+    config->hypervisor.kind = VMM_HYPERVISOR_DEFAULT;
+    snprintf(config->hypervisor.vfkit, CONFIG_PATH_BYTES, "%s", "vfkit");
     snprintf(config->hypervisor.qemu, CONFIG_PATH_BYTES, "%s", "qemu-system-x86_64");
     snprintf(config->hypervisor.kvm_device, CONFIG_PATH_BYTES, "%s", "/dev/kvm");
     config->hypervisor.boot_watchdog_ms = BOOT_WATCHDOG_MS;
     config->hypervisor.start_timeout_ms = START_TIMEOUT_MS;
     config->hypervisor.powerdown_ms = POWERDOWN_MS;
-    config->keep_machines = true;
+    config->keep_machines = config->hypervisor.kind == VMM_HYPERVISOR_QEMU; /* no other can be taken over */
 }
 
 static uint64_t at_least_one(uint64_t value)

@@ -15,8 +15,8 @@ static json_t *accelerator(const struct vmm_accel *accel)
 {
     if (!accel->known)
         return json_pack("{s:b, s:n, s:n, s:s}", "known", 0, "name", "cpu", "reason", "The probe still runs.");
-    return json_pack("{s:b, s:s, s:s, s:s}", "known", 1, "name", accel->name, "cpu", accel->cpu, "reason",
-                     accel->reason);
+    return json_pack("{s:b, s:s, s:s?, s:s}", "known", 1, "name", accel->name, "cpu",
+                     accel->cpu[0] == '\0' ? NULL : accel->cpu, "reason", accel->reason);
 }
 
 static json_t *modes(const struct config *config)
@@ -24,7 +24,8 @@ static json_t *modes(const struct config *config)
     json_t *list = json_array();
     for (int i = 0; list != NULL && i < MODE_COUNT; i++) {
         enum mode mode = (enum mode)i;
-        bool offered = mode == config->network.mode || config->network.allow_mode_override;
+        bool possible = mode != MODE_DIRECT || config->hypervisor.kind == VMM_HYPERVISOR_QEMU;
+        bool offered = possible && (mode == config->network.mode || config->network.allow_mode_override);
         if (offered && json_array_append_new(list, json_string(mode_name(mode))) != 0) {
             json_decref(list);
             return NULL;
@@ -55,9 +56,10 @@ void handle_node(void *context, const struct request *request, struct response *
     }
     lease_service_accel(api->service, &accel);
     response_json(response, 200,
-                  json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o}", "version", OMERTAD_VERSION, "time",
-                            encode_time(clock_wall_ms()), "started_at", encode_time(api->started_ms), "accelerator",
-                            accelerator(&accel), "capacity", "total", encode_resources(&api->config->capacity), "used",
+                  json_pack("{s:s, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o}", "version", OMERTAD_VERSION, "time",
+                            encode_time(clock_wall_ms()), "started_at", encode_time(api->started_ms), "hypervisor",
+                            vmm_hypervisor_name(api->config->hypervisor.kind), "accelerator", accelerator(&accel),
+                            "capacity", "total", encode_resources(&api->config->capacity), "used",
                             encode_resources(&used), "network", network(api->config), "drain", encode_drain(&drain)));
 }
 

@@ -14,18 +14,18 @@ OBEDIENT = "fake=obedient go=/nonexistent"
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g"
 
 
-def install(folder):
+def install(folder, name="fake_qemu", binary="test_adopt"):
     """Put the fake hypervisor into @folder: any test binary with it in becomes one by that name. Return: its path"""
-    path = folder / "fake_qemu"
-    shutil.copy(program().parent / "tests" / "vmm" / "test_adopt", path)
+    path = folder / name
+    shutil.copy(program().parent / "tests" / "vmm" / binary, path)
     return path
 
 
-def make_image(folder):
+def make_image(folder, command_line=OBEDIENT):
     """An image that takes no time to verify, called as its folder, which is made."""
     folder.mkdir()
     manifest = {"name": folder.name, "description": "boots nothing", "architecture": "x86_64", "boot": "kernel",
-                "command_line": OBEDIENT, "min_memory_mib": 16, "ready_line": "ready"}
+                "command_line": command_line, "min_memory_mib": 16, "ready_line": "ready"}
     for part in ("kernel", "initrd"):
         text = f"not a {part}".encode()
         (folder / part).write_bytes(text)

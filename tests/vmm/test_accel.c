@@ -349,7 +349,7 @@ static void this_machine_gets_an_answer_with_a_reason_in_time(void **state)
         skip();
     struct vmm_accel accel = {0};
     struct error err = {0};
-    const struct vmm_config config = {.qemu = QEMU, .kvm_device = "/dev/kvm"};
+    const struct vmm_config config = {.program = QEMU, .kvm_device = "/dev/kvm"};
     uint64_t start_ms = clock_monotonic_ms();
     assert_int_equal(vmm_probe_accel(&config, true, &accel, &err), 0);
     assert_in_range(clock_monotonic_ms() - start_ms, 0, 5 * ACCEL_PROBE_MS);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "tests/cmocka.h"
+#include "vmm/hypervisor.h"
 #include "vmm/news.h"
 
 static struct vmm vmm;
@@ -62,6 +63,7 @@ static int set_up(void **state)
     gone_before_told = false;
     vmm.config.on_event = on_event;
     vmm.config.powerdown_ms = 1000;
+    vmm.places.hypervisor = hypervisor_of(VMM_HYPERVISOR_QEMU);
     pthread_mutex_init(&vmm.lock, NULL);
     spec.id = id_new();
     spec.policy.generation = 3;

@@ -11,6 +11,7 @@
 #include "base/scope.h"
 #include "tests/cmocka.h"
 #include "tests/vmm/vmm_fixture.h"
+#include "vmm/hypervisor.h"
 
 static struct vmm_fixture world;
 static struct machine_places places;
@@ -22,6 +23,7 @@ static int set_up(void **state)
     char path[256];
     fixture_init(&world, program);
     snprintf(places.image_dir, sizeof places.image_dir, "%s", world.config.image_dir);
+    places.hypervisor = hypervisor_of(VMM_HYPERVISOR_QEMU);
     snprintf(places.disk_dir, sizeof places.disk_dir, "%s", world.root);
     assert_int_equal(mkdir(fixture_path(&world, "machines", path), 0700), 0);
     places.machines_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

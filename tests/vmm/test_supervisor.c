@@ -408,10 +408,10 @@ static void opening_says_what_is_missing(void **state)
 {
     (void)state;
     struct error err = {0};
-    world.config.qemu = "no-such-hypervisor";
+    world.config.program = "no-such-hypervisor";
     assert_int_equal(vmm_open(&world.config, &world.vmm, &err), -ENOENT);
     assert_string_equal(err.message, "no-such-hypervisor: no such program; install it: apt install qemu-system-x86");
-    world.config.qemu = world.qemu;
+    world.config.program = world.qemu;
     assert_int_equal(mkdir(world.config.runtime_dir, 0700), 0);
     assert_int_equal(chmod(world.config.runtime_dir, 0755), 0);
     assert_int_equal(vmm_open(&world.config, &world.vmm, &err), -EPERM);

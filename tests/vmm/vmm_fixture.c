@@ -140,7 +140,7 @@ void fixture_init(struct vmm_fixture *fixture, const char *program)
     fixture->config = (struct vmm_config){.image_dir = image_dir,
                                           .runtime_dir = fixture_path(fixture, "run", runtime_dir),
                                           .cache_dir = fixture_path(fixture, "cache", cache_dir),
-                                          .qemu = fixture->qemu,
+                                          .program = fixture->qemu,
                                           .kvm_device = "/nonexistent",
                                           .boot_watchdog_ms = 10000,
                                           .start_timeout_ms = 15000,

@@ -26,7 +26,8 @@ static void every_key_of_the_file_is_taken(void **state)
         "\"allowPrivateEndpoints\":true,\"allowOnlineInstall\":true},"
         "\"tunnel\":{\"timeoutS\":0,\"lostS\":86400},\"lease\":{\"expiringLeadS\":5},\"listen\":{\"tcp\":\"[::1]:0\"},"
         "\"paths\":{\"data\":\"/d\",\"runtime\":\"/r\",\"images\":\"/i\",\"packages\":\"/p\"},"
-        "\"hypervisor\":{\"qemu\":\"qemu\",\"kvmDevice\":\"/dev/kvm\",\"bootWatchdogMs\":100,"
+        "\"hypervisor\":{\"kind\":\"qemu\",\"vfkit\":\"/v\",\"qemu\":\"qemu\",\"kvmDevice\":\"/dev/"
+        "kvm\",\"bootWatchdogMs\":100,"
         "\"startTimeoutMs\":200,\"powerdownMs\":0},"
         "\"onDaemonExit\":\"keep\","
         "\"capacity\":{\"leases\":1,\"vcpus\":2,\"memoryMib\":3,\"diskMib\":0}}";
@@ -47,9 +48,42 @@ static void every_key_of_the_file_is_taken(void **state)
     assert_true(config.listen.tcp.ipv6);
     assert_string_equal(config.paths.runtime, "/r");
     assert_string_equal(config.hypervisor.qemu, "qemu");
+    assert_string_equal(config.hypervisor.vfkit, "/v");
+    assert_int_equal(config.hypervisor.kind, VMM_HYPERVISOR_QEMU);
     assert_int_equal(config.hypervisor.start_timeout_ms, 200);
     assert_int_equal(config.capacity.memory_mib, 3);
     assert_true(config.keep_machines);
+}
+
+static void what_vfkit_cannot_do_is_refused_and_its_machines_end_with_the_daemon(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *message;
+    } table[] = {
+        {"{\"hypervisor\":{\"kind\":\"vfkit\"}}", ""},
+        {"{\"hypervisor\":{\"kind\":\"vfkit\"},\"onDaemonExit\":\"terminate\",\"network\":{\"mode\":\"conntrack\"}}",
+         ""},
+        {"{\"hypervisor\":{\"kind\":\"vfkit\"},\"onDaemonExit\":\"keep\"}",
+         "onDaemonExit cannot be \"keep\" with vfkit"},
+        {"{\"hypervisor\":{\"kind\":\"vfkit\"},\"network\":{\"mode\":\"direct\"}}",
+         "network.mode cannot be \"direct\" with vfkit"},
+        {"{\"network\":{\"attachment\":\"stream\"},\"hypervisor\":{\"kind\":\"vfkit\"}}",
+         "network.attachment cannot be \"stream\" with vfkit"},
+        {"{\"hypervisor\":{\"kind\":\"xen\"}}", "hypervisor.kind must be \"qemu\" or \"vfkit\""},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct config config = {.keep_machines = true};
+        struct error err = {0};
+        int rc = config_parse(table[i].text, strlen(table[i].text), &config, &err);
+        assert_string_equal(err.message, table[i].message);
+        assert_int_equal(rc, table[i].message[0] == '\0' ? 0 : -EINVAL);
+        if (rc == 0) {
+            assert_int_equal(config.hypervisor.kind, VMM_HYPERVISOR_VFKIT);
+            assert_false(config.keep_machines);
+        }
+    }
 }
 
 static void what_becomes_of_machines_is_one_of_two_words(void **state)
@@ -297,6 +331,7 @@ int main(void)
         cmocka_unit_test(no_disk_at_all_is_another_thing_than_none_given),
         cmocka_unit_test(leases_are_bounded_by_the_descriptors_that_are_there),
         cmocka_unit_test(every_key_of_the_file_is_taken),
+        cmocka_unit_test(what_vfkit_cannot_do_is_refused_and_its_machines_end_with_the_daemon),
         cmocka_unit_test(what_becomes_of_machines_is_one_of_two_words),
         cmocka_unit_test(an_empty_object_changes_nothing),
         cmocka_unit_test(every_mode_is_known_by_its_name),
