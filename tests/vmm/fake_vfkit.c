@@ -192,9 +192,10 @@ static unsigned number(const char *text)
 static void take_uri(struct fake *fake, const char *text)
 {
     static const char scheme[] = "unix://";
-    if (strncmp(text, scheme, sizeof scheme - 1) != 0 || text[sizeof scheme - 1] != '/')
+    const char *path = text + sizeof scheme - 1;
+    if (strncmp(text, scheme, sizeof scheme - 1) != 0 || path[0] != '/' || strlen(path) >= sizeof fake->rest_path)
         die("invalid uri", text);
-    snprintf(fake->rest_path, sizeof fake->rest_path, "%s", text + sizeof scheme - 1);
+    memcpy(fake->rest_path, path, strlen(path) + 1);
 }
 
 static void take_arguments(struct fake *fake, int argc, char **argv)
@@ -204,9 +205,10 @@ static void take_arguments(struct fake *fake, int argc, char **argv)
         exit(0);
     }
     for (int at = 1; at < argc; at += 2) {
-        char *value = at + 1 < argc ? strdup(argv[at + 1]) : NULL; /* a copy is taken apart, not what ps(1) shows */
-        if (value == NULL)
+        char value[TEXT_BYTES]; /* a copy is taken apart, not what ps(1) shows */
+        if (at + 1 == argc || strlen(argv[at + 1]) >= sizeof value)
             die("flag needs an argument", argv[at]);
+        strcpy(value, argv[at + 1]);
         if (strcmp(argv[at], "--log-level") == 0 && strcmp(value, "error") == 0)
             continue;
         if (strcmp(argv[at], "--restful-uri") == 0)

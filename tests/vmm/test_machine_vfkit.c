@@ -1,18 +1,19 @@
 /* Whole machines whose hypervisor is a stand-in for vfkit: it checks its arguments as vfkit does, and answers as it does. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/scope.h"
 #include "tests/cmocka.h"
 #include "tests/vmm/fake_vfkit.h"
 #include "tests/vmm/vmm_fixture.h"
-#include "vmm/command.h"
-#include "vmm/machine.h"
+#include "vmm/file_copy.h"
+#include "vmm/overlay.h"
 
 static struct vmm_fixture world;
 static const char *program;
@@ -96,6 +97,46 @@ static void a_root_disk_is_a_copy_and_the_image_stays_as_it_is(void **state)
     vmm_stop(world.vmm, &id, VMM_END_ASKED);
     struct fixture_event end = fixture_await_end(&world, &id, VMM_END_ASKED);
     assert_non_null(strstr(end.console, "disks 3\ndisk 3145728 \n"));
+    assert_no_disks(&id);
+}
+
+/* An image whose disk is a sound qcow2 file: that of fixture_image_with_disk() with another disk in its manifest. */
+static void make_thin_image(void)
+{
+    char path[256];
+    char text[4096];
+    char hex[65];
+    unsigned char bytes[4 * OVERLAY_CLUSTER_BYTES];
+    unsigned char digest[crypto_hash_sha256_BYTES];
+    int fd SCOPED_FD = -1;
+    fixture_image_with_disk(&world, "thin", 512);
+    fixture_path(&world, "images/thin/disk.raw", path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(overlay_make(path, 1024 * 1024, &fd, NULL), 0);
+    assert_int_equal(pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
+    assert_int_equal(file_copy(fd, path, 0600, NULL), 0);
+    crypto_hash_sha256(digest, bytes, sizeof bytes);
+    sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+    FILE *file = fopen(fixture_path(&world, "images/thin/manifest.json", path), "r+");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    char *disk = strstr(text, "\"disk\": {");
+    const char *rest = strchr(disk, '}');
+    rewind(file);
+    *disk = '\0';
+    fprintf(file, "%s\"disk\": {\"file\": \"disk.raw\", \"format\": \"qcow2\", \"sha256\": \"%s\", \"bytes\": %zu%s",
+            text, hex, sizeof bytes, rest);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void a_thin_disk_is_refused(void **state)
+{
+    (void)state;
+    make_thin_image();
+    fixture_open(&world);
+    struct id id = fixture_start(&world, "thin");
+    struct fixture_event end = fixture_await_end(&world, &id, VMM_END_IMAGE_REJECTED);
+    assert_string_equal(end.detail, "disk.raw is qcow2, and vfkit takes raw disks alone");
     assert_no_disks(&id);
 }
 
@@ -233,6 +274,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_machine_runs_is_asked_to_stop_and_leaves_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_root_disk_is_a_copy_and_the_image_stays_as_it_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_thin_disk_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_does_not_stop_is_stopped_hard_and_then_killed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(each_end_has_its_cause, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_does_not_start_says_why, set_up, tear_down),
