@@ -26,6 +26,11 @@ bool head_is_folded(const char *bytes, size_t length)
     return false;
 }
 
+bool head_holds_nul(const char *bytes, size_t length)
+{
+    return memchr(bytes, '\0', length) != NULL;
+}
+
 size_t head_bearer(const char *bytes, size_t length, const char **ret_token)
 {
     static const char name[] = "\nAuthorization:";

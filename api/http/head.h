@@ -24,6 +24,14 @@ size_t head_length(const char *bytes, size_t length);
 bool head_is_folded(const char *bytes, size_t length);
 
 /**
+ * head_holds_nul() - Whether a NUL stands in a head, where the HTTP library would see the end of a line or of a word
+ * @bytes: a whole head
+ * Thread: any
+ * Source: RFC 9110 section 5.5 (which has it refused in a header)
+ */
+bool head_holds_nul(const char *bytes, size_t length);
+
+/**
  * head_bearer() - The token of the first Authorization line
  * @bytes:     a whole head
  * @ret_token: points into @bytes

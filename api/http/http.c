@@ -322,6 +322,10 @@ static enum front_answer admit_connection(void *context, int fd, const char *hea
         raw_answer_refuse(fd, "400 Bad Request", PROBLEM_BAD_REQUEST, "A header must stand on one line.");
         return FRONT_REFUSED;
     }
+    if (head_holds_nul(head, length)) {
+        raw_answer_refuse(fd, "400 Bad Request", PROBLEM_BAD_REQUEST, "There is no NUL in a request's head.");
+        return FRONT_REFUSED;
+    }
     uint64_t now_ms = clock_monotonic_ms();
     enum roster_class class = class_of(listener, head, length);
     if (!roster_add(listener->roster, fd, class, now_ms)) {

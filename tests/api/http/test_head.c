@@ -51,6 +51,21 @@ static void a_header_that_goes_on_in_the_next_line_is_found(void **state)
         assert_int_equal(head_is_folded(table[i].head, strlen(table[i].head)), table[i].folded);
 }
 
+static void a_nul_in_a_head_is_found_wherever_it_stands(void **state)
+{
+    (void)state;
+    char head[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const size_t length = sizeof head - 1;
+    assert_false(head_holds_nul(head, length));
+    assert_false(head_holds_nul(head, 0));
+    for (size_t at = 0; at < length; at++) {
+        const char before = head[at];
+        head[at] = '\0';
+        assert_true(head_holds_nul(head, length));
+        head[at] = before;
+    }
+}
+
 static void the_token_of_a_head_is_found(void **state)
 {
     (void)state;
@@ -86,6 +101,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_head_ends_with_its_first_empty_line),
         cmocka_unit_test(a_header_that_goes_on_in_the_next_line_is_found),
+        cmocka_unit_test(a_nul_in_a_head_is_found_wherever_it_stands),
         cmocka_unit_test(the_token_of_a_head_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,6 +55,27 @@ static void methods_head_and_options_behave(void **state)
     assert_memory_equal(end - 4, "\r\n\r\n", 4);
 }
 
+/* The library would see an empty line, or the end of a method, and wait ten seconds for more. */
+static void a_nul_in_a_head_is_refused_at_once(void **state)
+{
+    static const char *const heads[] = {"#\n\r\n", "\r\n#\r\n\r\n", "GET# /hello HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                                        "GET /hello HTTP/1.1\r\nHost: localhost\r\nA: #\r\n\r\n"};
+    char text[ANSWER_BYTES];
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        char head[64];
+        const size_t length = strlen(heads[i]);
+        memcpy(head, heads[i], length);
+        *(char *)memchr(head, '#', length) = '\0';
+        const uint64_t begin_ms = clock_monotonic_ms();
+        int fd = connect_unix(*state);
+        send_all(fd, head, length);
+        assert_int_equal(read_answer(fd, text), 400);
+        assert_true(is_closed(fd));
+        close(fd);
+        assert_true(clock_monotonic_ms() - begin_ms < 5000);
+    }
+}
+
 static void tcp_needs_a_token_and_our_own_name(void **state)
 {
     char text[ANSWER_BYTES];
@@ -189,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SERVED(every_answer_carries_the_safety_headers),
         SERVED(methods_head_and_options_behave),
+        SERVED(a_nul_in_a_head_is_refused_at_once),
         SERVED(tcp_needs_a_token_and_our_own_name),
         SERVED(the_unix_socket_needs_no_token_from_its_own_user),
         SERVED(a_request_whose_connection_brings_nothing_more_is_answered),
