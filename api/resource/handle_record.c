@@ -11,15 +11,26 @@
 #include "api/resource/handle.h"
 #include "api/resource/pcapng.h"
 
-static void finish_list(struct api *api, const struct request *request, struct response *response, struct page *page,
-                        int result, const struct error *err)
+/* Puts the rows of one kind that a filter holds on a page. Return: 0 or negative errno */
+typedef int read_rows(struct store *store, const struct store_filter *filter, struct page *page, struct error *err);
+
+/* @lease_id: of which alone; NULL of all */
+static void respond_list(const struct api *api, const struct request *request, struct response *response,
+                         const char *lease_id, read_rows *read)
 {
-    if (result < 0 && !page->failed) {
-        page_drop(page);
-        problem_respond_error(response, request, err, NULL, api->log);
+    struct error err = {0};
+    struct store_filter filter;
+    struct page page;
+    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
+        return;
+    if (lease_id != NULL)
+        filter.lease_id = lease_id;
+    if (read(api->store, &filter, &page, &err) < 0 && !page.failed) {
+        page_drop(&page);
+        problem_respond_error(response, request, &err, NULL, api->log);
         return;
     }
-    page_finish(page, response, false);
+    page_finish(&page, response, false);
 }
 
 /* ---- violations ------------------------------------------------------------------------------------------------ */
@@ -29,23 +40,14 @@ static int add_violation(void *context, const struct store_violation *violation)
     return page_add(context, encode_violation(violation), violation->id.text);
 }
 
-static void list_violations(struct api *api, const struct request *request, struct response *response,
-                            const char *lease_id)
+static int read_violations(struct store *store, const struct store_filter *filter, struct page *page, struct error *err)
 {
-    struct error err = {0};
-    struct store_filter filter;
-    struct page page;
-    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
-        return;
-    if (lease_id != NULL)
-        filter.lease_id = lease_id;
-    int result = store_violation_list(api->store, &filter, add_violation, &page, &err);
-    finish_list(api, request, response, &page, result, &err);
+    return store_violation_list(store, filter, add_violation, page, err);
 }
 
 void handle_violation_list(void *context, const struct request *request, struct response *response)
 {
-    list_violations(context, request, response, NULL);
+    respond_list(context, request, response, NULL, read_violations);
 }
 
 void handle_lease_violations(void *context, const struct request *request, struct response *response)
@@ -60,7 +62,7 @@ void handle_lease_violations(void *context, const struct request *request, struc
     else if (store_lease_get(api->store, id, &lease, &err) < 0)
         problem_respond_error(response, request, &err, id, api->log);
     else
-        list_violations(api, request, response, id);
+        respond_list(api, request, response, id, read_violations);
 }
 
 /* The violation of the path. */
@@ -127,16 +129,15 @@ static int add_termination(void *context, const struct store_lease *lease)
     return page_add(context, encode_termination(lease), lease->id.text);
 }
 
+static int read_terminations(struct store *store, const struct store_filter *filter, struct page *page,
+                             struct error *err)
+{
+    return store_termination_list(store, filter, add_termination, page, err);
+}
+
 void handle_termination_list(void *context, const struct request *request, struct response *response)
 {
-    struct api *api = context;
-    struct error err = {0};
-    struct store_filter filter;
-    struct page page;
-    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
-        return;
-    int result = store_termination_list(api->store, &filter, add_termination, &page, &err);
-    finish_list(api, request, response, &page, result, &err);
+    respond_list(context, request, response, NULL, read_terminations);
 }
 
 /* ---- peers ----------------------------------------------------------------------------------------------------- */
@@ -146,16 +147,14 @@ static int add_peer(void *context, const struct store_peer *peer)
     return page_add(context, encode_peer(peer), peer->lease_id.text);
 }
 
+static int read_peers(struct store *store, const struct store_filter *filter, struct page *page, struct error *err)
+{
+    return store_peer_list(store, filter, add_peer, page, err);
+}
+
 void handle_peer_list(void *context, const struct request *request, struct response *response)
 {
-    struct api *api = context;
-    struct error err = {0};
-    struct store_filter filter;
-    struct page page;
-    if (!page_begin(request, response, PAGE_CURSOR_ID, &filter, &page))
-        return;
-    int result = store_peer_list(api->store, &filter, add_peer, &page, &err);
-    finish_list(api, request, response, &page, result, &err);
+    respond_list(context, request, response, NULL, read_peers);
 }
 
 /* A public key as it stands in a path: base64url with or without padding, or base64. */
