@@ -199,19 +199,6 @@ static pid_t wait_for(pid_t pid, int *ret_status, int options)
     return found;
 }
 
-/* The end of the stream means that execve(2) has closed it. */
-static int await_exec(int fd)
-{
-    int code = 0;
-    ssize_t length;
-    do
-        length = read(fd, &code, sizeof code);
-    while (length < 0 && errno == EINTR);
-    if (length == 0)
-        return 0;
-    return length == (ssize_t)sizeof code && code < 0 ? code : -EIO;
-}
-
 /* Signals stay blocked over the fork, so that no handler of the daemon's runs in the child. */
 static pid_t fork_into(struct plan *plan)
 {
@@ -293,18 +280,35 @@ int child_prepare(const char *path, char *const argv[], const struct child_fd *f
     return 0;
 }
 
-int child_release(struct child *child, const char *path, struct error *err)
+int child_release(struct child *child)
 {
-    REQUIRE(child->start_fd >= 0);
+    REQUIRE(child->start_fd >= 0 && !child->released);
+    child->released = true;
     /* A child that could not get so far has written why. */
-    int rc = send(child->start_fd, "", 1, MSG_NOSIGNAL) < 0 && errno != EPIPE ? -errno : 0;
-    if (rc == 0)
-        rc = await_exec(child->start_fd);
+    return send(child->start_fd, "", 1, MSG_NOSIGNAL) < 0 && errno != EPIPE ? -errno : 0;
+}
+
+int child_started(struct child *child, const char *path, struct error *err)
+{
+    int code = 0;
+    ssize_t length = recv(child->start_fd, &code, sizeof code, MSG_DONTWAIT);
+    if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return -EINPROGRESS;
     fd_close(&child->start_fd);
-    if (rc == 0)
+    if (length <= 0) /* execve(2) has closed it, or the child's end, which its process tells of */
         return 0;
-    child_close(child);
-    return error_set(err, rc, "%s: %s", path, strerror(-rc));
+    code = length == (ssize_t)sizeof code && code < 0 ? code : -EIO;
+    return error_set(err, code, "%s: %s", path, strerror(-code));
+}
+
+static int await_started(struct child *child, const char *path, struct error *err)
+{
+    struct pollfd said = {.fd = child->start_fd, .events = POLLIN};
+    int rc;
+    do
+        (void)poll(&said, 1, -1);
+    while ((rc = child_started(child, path, err)) == -EINPROGRESS);
+    return rc;
 }
 
 int child_spawn(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
@@ -312,10 +316,14 @@ int child_spawn(const char *path, char *const argv[], const struct child_fd *fds
 {
     struct child child;
     int rc = child_prepare(path, argv, fds, fd_count, CHILD_DIES_WITH_PARENT, &child, err);
-    if (rc == 0)
-        rc = child_release(&child, path, err);
+    if (rc != 0)
+        return rc;
+    rc = child_release(&child);
+    rc = rc == 0 ? await_started(&child, path, err) : error_set(err, rc, "%s: %s", path, strerror(-rc));
     if (rc == 0)
         *ret_child = child;
+    else
+        child_close(&child);
     return rc;
 }
 

@@ -39,7 +39,8 @@ enum child_bond {
  * @pid:         0 once it has been reaped
  * @adopted:     a process that an earlier daemon started: it cannot be waited for, so how it ended stays unknown
  * @pidfd:       readable when the child has ended; -1 where the system has none
- * @start_fd:    the child waits at its other end for child_release(); -1 once it need not wait
+ * @start_fd:    the child waits at its other end for child_release(), and says there what came of it; -1 once that is known
+ * @released:    child_release() was called
  * @output_fd:   what the child prints, non-blocking; -1 once it is at its end
  * @start_ticks: with the pid and the boot id the child's identity, 0 where the system does not tell
  * @output:      ring of the newest bytes of stdout and stderr
@@ -52,6 +53,7 @@ struct child {
     bool adopted;
     int pidfd;
     int start_fd;
+    bool released;
     int output_fd;
     uint64_t start_ticks;
     uint64_t output_total;
@@ -76,14 +78,27 @@ int child_prepare(const char *path, char *const argv[], const struct child_fd *f
                   enum child_bond bond, struct child *ret_child, struct error *err);
 
 /**
- * child_release() - Let a prepared child become its program
- * @path:  for the error's message
- * Return: 0; what execve(2) said, when the program cannot be run: then nothing is left of the child
+ * child_release() - Let a prepared child become its program; returns at once, as a busy machine or a slow disk may keep the
+ *                   child from it for long
+ * Return: 0 or negative errno; child_started() has the rest
  * Thread: the one that prepared it
  */
-int child_release(struct child *child, const char *path, struct error *err);
+int child_release(struct child *child);
 
-/** child_spawn() - child_prepare() and child_release() of a child that dies with its parent. Thread: as child_prepare() */
+/**
+ * child_started() - What came of a child that was released, when its start_fd is readable
+ * @path:  for the error's message
+ * Return: 0 when it is its program, or has ended on the way; -EINPROGRESS: not yet; else what execve(2) said, and the child
+ *         ends by itself
+ * Thread: the child's owner
+ */
+int child_started(struct child *child, const char *path, struct error *err);
+
+/**
+ * child_spawn() - Prepare and release a child that dies with its parent, and wait until it is its program
+ * Return: 0, or what failed: then nothing is left of the child
+ * Thread: as child_prepare()
+ */
 int child_spawn(const char *path, char *const argv[], const struct child_fd *fds, size_t fd_count,
                 struct child *ret_child, struct error *err);
 

@@ -216,9 +216,18 @@ static void start_hypervisor(struct vmm *vmm, struct machine *machine)
 void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid)
 {
     struct error err = {0};
-    if (machine->child.start_fd < 0 || machine->child.pid != pid || machine->state != MACHINE_STARTING)
+    if (machine->child.start_fd < 0 || machine->child.released || machine->child.pid != pid ||
+        machine->state != MACHINE_STARTING)
         return;
-    if (machine_release_child(machine, &vmm->places, &err) != 0)
+    if (machine_release_child(machine, &err) != 0)
+        lifecycle_end(vmm, machine, VMM_END_START_FAILED, MACHINE_STEP_KILL, err.message);
+}
+
+void lifecycle_started(struct vmm *vmm, struct machine *machine)
+{
+    struct error err = {0};
+    int rc = machine_started(machine, &vmm->places, &err);
+    if (rc != 0 && rc != -EINPROGRESS)
         lifecycle_end(vmm, machine, VMM_END_START_FAILED, MACHINE_STEP_KILL, err.message);
 }
 

@@ -19,6 +19,9 @@ void lifecycle_prepared(struct vmm *vmm, struct machine *machine);
 /** lifecycle_noted() - The process @pid is written down: let it become the hypervisor. Thread: the supervisor's */
 void lifecycle_noted(struct vmm *vmm, struct machine *machine, int64_t pid);
 
+/** lifecycle_started() - It is the hypervisor now, or cannot be. Thread: the supervisor's */
+void lifecycle_started(struct vmm *vmm, struct machine *machine);
+
 /** lifecycle_leave() - Let go of a machine that outlives the daemon, if it can be adopted; else end it for good.
  *  Thread: the supervisor's */
 void lifecycle_leave(struct vmm *vmm, struct machine *machine);

@@ -161,9 +161,15 @@ int machine_adopt(struct machine *machine, const struct machine_places *places, 
 
 /* ---- the hypervisor ---------------------------------------------------------------------------------------- */
 
-int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err)
+int machine_release_child(struct machine *machine, struct error *err)
 {
-    int rc = child_release(&machine->child, places->program, err);
+    int rc = child_release(&machine->child);
+    return rc == 0 ? 0 : error_set(err, rc, "the hypervisor's process does not hear: %s", strerror(-rc));
+}
+
+int machine_started(struct machine *machine, const struct machine_places *places, struct error *err)
+{
+    int rc = child_started(&machine->child, places->program, err);
     return rc == -ENOENT ? hypervisor_missing(places->hypervisor, places->program, err) : rc;
 }
 

@@ -228,12 +228,12 @@ int machine_adopt(struct machine *machine, const struct machine_places *places, 
 int machine_spawn(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
                   struct error *err);
 
-/**
- * machine_release_child() - Let the process that machine_spawn() made become the hypervisor
- * Return: 0 or negative; then nothing is left of the process
- * Thread: the supervisor's
- */
-int machine_release_child(struct machine *machine, const struct machine_places *places, struct error *err);
+/** machine_release_child() - Let the process that machine_spawn() made become the hypervisor; returns at once. Return: 0 or
+ *  negative errno. Thread: the supervisor's */
+int machine_release_child(struct machine *machine, struct error *err);
+
+/** machine_started() - See what came of that. Return: as child_started(). Thread: the supervisor's */
+int machine_started(struct machine *machine, const struct machine_places *places, struct error *err);
 
 /** machine_socket_path() - Where an external machine's NAT listens. Return: as vmm_socket_path(). Thread: any */
 int machine_socket_path(const struct machine_places *places, const struct id *id, char ret_path[static VMM_PATH_BYTES],

@@ -18,7 +18,7 @@
 
 /* One machine's descriptors, in the order in which their news are taken: what the hypervisor said before its end comes
  * before its end, and its end before what the NAT thinks of that. */
-enum poll_place { POLL_OUTPUT, POLL_CONSOLE, POLL_LINE, POLL_CONTROL, POLL_CHILD, POLL_REPORT };
+enum poll_place { POLL_START, POLL_OUTPUT, POLL_CONSOLE, POLL_LINE, POLL_CONTROL, POLL_CHILD, POLL_REPORT };
 
 _Static_assert(POLL_REPORT + 1 == SUPERVISOR_POLLS_PER_MACHINE, "one place each");
 
@@ -189,6 +189,8 @@ static int wait_ms(const struct vmm *vmm, uint64_t now_ms)
 static int fd_at(const struct machine *machine, enum poll_place place)
 {
     switch (place) {
+    case POLL_START:
+        return machine->child.released ? machine->child.start_fd : -1;
     case POLL_OUTPUT:
         return machine->child.output_fd;
     case POLL_CONSOLE:
@@ -229,6 +231,8 @@ static void await_news(struct vmm *vmm)
 
 static void take_one(struct vmm *vmm, struct machine *machine, unsigned ready)
 {
+    if (ready & 1u << POLL_START)
+        lifecycle_started(vmm, machine);
     if (ready & 1u << POLL_OUTPUT)
         child_read_output(&machine->child);
     if (ready & 1u << POLL_CONSOLE)

@@ -18,7 +18,7 @@
 #include "vmm/vmm.h"
 
 enum supervisor_limits {
-    SUPERVISOR_POLLS_PER_MACHINE = 6, /* at most; only descriptors that are there are polled */
+    SUPERVISOR_POLLS_PER_MACHINE = 7, /* at most; only descriptors that are there are polled */
     SUPERVISOR_POLLS_OWN = 2,         /* the wake-up, and changes of the provider's own addresses */
 };
 

@@ -65,13 +65,21 @@ static int show_surroundings(void)
     return 0;
 }
 
+static int await_started(struct child *child)
+{
+    int rc;
+    while ((rc = child_started(child, self, NULL)) == -EINPROGRESS)
+        poll(&(struct pollfd){.fd = child->start_fd, .events = POLLIN}, 1, WAIT_MS);
+    return rc;
+}
+
 /* @bond: of the grandchild; @released: whether it becomes its program or waits for that */
 static void be_parent(enum child_bond bond, bool released)
 {
     struct child child;
     char *argv[] = {self, (char *)"child", (char *)"wait", NULL};
     if (child_prepare(self, argv, NULL, 0, bond, &child, NULL) == 0 &&
-        (!released || child_release(&child, self, NULL) == 0))
+        (!released || (child_release(&child) == 0 && await_started(&child) == 0)))
         printf("%d\n", (int)child.pid);
     fflush(stdout);
 }
@@ -342,7 +350,12 @@ static void a_prepared_child_does_nothing_until_it_is_released(void **state)
     struct child_exit how;
     poll(NULL, 0, 50);
     assert_false(child_reap(&child, &how));
-    assert_int_equal(child_release(&child, self, &err), 0);
+    /* What keeps it from going on keeps nobody else. */
+    assert_int_equal(child_signal(&child, SIGSTOP), 0);
+    assert_int_equal(child_release(&child), 0);
+    assert_int_equal(child_started(&child, self, &err), -EINPROGRESS);
+    assert_int_equal(child_signal(&child, SIGCONT), 0);
+    assert_int_equal(await_started(&child), 0);
     assert_int_equal(process_start_ticks(child.pid, NULL), start_ticks); /* the program is the process that was noted */
     assert_int_equal(await_exit(&child).code, 7);
     child_close(&child);

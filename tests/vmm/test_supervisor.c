@@ -257,6 +257,23 @@ static void nothing_of_a_hypervisor_runs_before_its_process_is_written_down(void
     fixture_await_end(&world, &id, VMM_END_ASKED);
 }
 
+static void a_hypervisor_that_does_not_get_to_run_keeps_nobody_else(void **state)
+{
+    (void)state;
+    world.forgets_processes = true;
+    fixture_open(&world);
+    struct id slow = fixture_start(&world, "obedient");
+    int64_t pid = fixture_await(&world, &slow, VMM_EVENT_SPAWNED).event.pid;
+    assert_int_equal(kill((pid_t)pid, SIGSTOP), 0);
+    vmm_spawn_noted(world.vmm, &slow, pid);
+    struct id other = fixture_start(&world, "obedient");
+    vmm_spawn_noted(world.vmm, &other, fixture_await(&world, &other, VMM_EVENT_SPAWNED).event.pid);
+    fixture_await(&world, &other, VMM_EVENT_RUNNING);
+    assert_int_equal(fixture_count(&world, &slow, VMM_EVENT_RUNNING), 0);
+    vmm_stop(world.vmm, &slow, VMM_END_ASKED);
+    fixture_await_end(&world, &slow, VMM_END_ASKED);
+}
+
 static void a_hypervisor_that_cannot_be_written_down_never_runs(void **state)
 {
     (void)state;
@@ -488,6 +505,7 @@ int main(int argc, char **argv)
         WHOLE(a_hypervisor_that_exits_before_qmp_did_not_start),
         WHOLE(a_hypervisor_that_never_answers_times_out),
         WHOLE(nothing_of_a_hypervisor_runs_before_its_process_is_written_down),
+        WHOLE(a_hypervisor_that_does_not_get_to_run_keeps_nobody_else),
         WHOLE(a_hypervisor_that_cannot_be_written_down_never_runs),
         WHOLE(an_image_that_is_not_there_is_rejected),
         WHOLE(an_image_that_was_changed_is_rejected),
