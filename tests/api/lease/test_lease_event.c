@@ -81,6 +81,28 @@ static void every_end_has_its_reason_and_who_began_it(void **state)
     }
 }
 
+/* A lease and the service that takes in what its machine does. */
+struct world {
+    struct store_fixture *fixture;
+    struct id id;
+    struct lease_service service;
+};
+
+static void begin(struct world *world, struct store_fixture *fixture)
+{
+    const struct store_resources capacity = fixture_capacity(4);
+    *world = (struct world){.fixture = fixture, .id = fixture_reserve(fixture, 1)};
+    assert_int_equal(lease_service_init(&world->service, fixture->store, NULL, &capacity, NULL), 0);
+}
+
+static struct store_lease read_lease(const struct world *world)
+{
+    struct store_lease lease;
+    struct error err = {0};
+    assert_works(store_lease_get(world->fixture->store, world->id.text, &lease, &err), err);
+    return lease;
+}
+
 /* Takes the steps as one machine's, through a journal as the daemon does. */
 static void take(struct lease_service *service, const struct id *id, const struct vmm_event *steps, size_t count)
 {
@@ -100,12 +122,9 @@ static void take(struct lease_service *service, const struct id *id, const struc
 static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
 {
     struct store_fixture *fixture = *state;
-    const struct id id = fixture_reserve(fixture, 1);
-    const struct store_resources capacity = fixture_capacity(4);
-    struct lease_service service;
-    struct store_lease lease;
+    struct world world;
     struct error err = {0};
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
+    begin(&world, fixture);
     char digest[65];
     memset(digest, 'a', 64);
     digest[64] = '\0';
@@ -135,8 +154,8 @@ static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
          .console_bytes = 3},
         {.kind = VMM_EVENT_ENDED, .end = VMM_END_ASKED}, /* too late to change anything */
     };
-    take(&service, &id, steps, sizeof steps / sizeof steps[0]);
-    assert_works(store_lease_get(fixture->store, id.text, &lease, &err), err);
+    take(&world.service, &world.id, steps, sizeof steps / sizeof steps[0]);
+    const struct store_lease lease = read_lease(&world);
     assert_int_equal(lease.state, LEASE_TERMINATED);
     assert_int_equal(lease.reason, LEASE_GUEST_CRASH);
     assert_string_equal(lease.image_digest, digest);
@@ -150,20 +169,17 @@ static void the_steps_of_a_machine_are_written_to_its_lease(void **state)
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'violation.detected'"), 1);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM events WHERE type = 'lease.terminated'"), 1);
     uint8_t console[8];
-    assert_int_equal(store_console_get(fixture->store, id.text, console, sizeof console, &err), 3);
-    lease_service_done(&service);
+    assert_int_equal(store_console_get(fixture->store, world.id.text, console, sizeof console, &err), 3);
+    lease_service_done(&world.service);
 }
 
 static void a_violation_that_ends_the_machine_is_linked_to_the_end(void **state)
 {
     struct store_fixture *fixture = *state;
-    const struct id id = fixture_reserve(fixture, 1);
-    const struct store_resources capacity = fixture_capacity(4);
-    struct lease_service service;
-    struct store_lease lease;
+    struct world world;
     struct store_violation row;
     struct error err = {0};
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
+    begin(&world, fixture);
     const struct nat_violation other = {.serial = 1, .reason = NAT_REASON_VLAN, .count = 1, .ethertype = 0x8100};
     const struct nat_violation last = {.serial = 2,
                                        .reason = NAT_REASON_DESTINATION_NOT_ALLOWED,
@@ -183,8 +199,8 @@ static void a_violation_that_ends_the_machine_is_linked_to_the_end(void **state)
          .exit_code = -1,
          .signal = 9},
     };
-    take(&service, &id, steps, sizeof steps / sizeof steps[0]);
-    assert_works(store_lease_get(fixture->store, id.text, &lease, &err), err);
+    take(&world.service, &world.id, steps, sizeof steps / sizeof steps[0]);
+    const struct store_lease lease = read_lease(&world);
     assert_int_equal(lease.reason, LEASE_POLICY_VIOLATION);
     assert_string_equal(lease.initiated_by, "filter");
     assert_works(store_violation_get(fixture->store, lease.violation_id, &row, &err), err);
@@ -195,36 +211,29 @@ static void a_violation_that_ends_the_machine_is_linked_to_the_end(void **state)
     assert_int_equal(row.stop_latency_ms, 23);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations"), 2);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations WHERE stop_latency_ms > 0"), 1);
-    lease_service_done(&service);
+    lease_service_done(&world.service);
 }
 
 static void a_report_of_the_end_that_comes_alone_still_makes_the_violation(void **state)
 {
     struct store_fixture *fixture = *state;
-    const struct id id = fixture_reserve(fixture, 1);
-    const struct store_resources capacity = fixture_capacity(4);
-    struct lease_service service;
-    struct store_lease lease;
-    struct error err = {0};
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
+    struct world world;
+    begin(&world, fixture);
     const struct nat_violation last = {
         .serial = 2, .reason = NAT_REASON_IPV6, .mode = NAT_MODE_CONNTRACK, .terminated = true, .count = 1};
     const struct vmm_event ended = {.kind = VMM_EVENT_ENDED, .end = VMM_END_POLICY_VIOLATION, .violation = &last};
-    take(&service, &id, &ended, 1);
-    assert_works(store_lease_get(fixture->store, id.text, &lease, &err), err);
+    take(&world.service, &world.id, &ended, 1);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations v JOIN terminations t"
                                              " ON t.violation_id = v.id"),
                      1);
-    lease_service_done(&service);
+    lease_service_done(&world.service);
 }
 
 static void what_a_guest_reports_becomes_a_violation_of_its_own_kind(void **state)
 {
     struct store_fixture *fixture = *state;
-    const struct id id = fixture_reserve(fixture, 1);
-    const struct store_resources capacity = fixture_capacity(4);
-    struct lease_service service;
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, NULL), 0);
+    struct world world;
+    begin(&world, fixture);
     struct vmm_guest_report report = {.serial = VMM_GUEST_SERIAL_FIRST,
                                       .count = 1,
                                       .ip_protocol = 6,
@@ -237,7 +246,7 @@ static void what_a_guest_reports_becomes_a_violation_of_its_own_kind(void **stat
         {.kind = VMM_EVENT_GUEST_REPORT, .guest_report = &grown},
         {.kind = VMM_EVENT_GUEST_REPORT, .guest_report = &nothing},
     };
-    take(&service, &id, steps, 3);
+    take(&world.service, &world.id, steps, 3);
     assert_string_equal(fixture_text(fixture,
                                      "SELECT source || ' ' || code || ' ' || verdict || ' ' || mode || ' ' || serial"
                                      " || ' ' || count || ' ' || destination_ip || ':' || destination_port || ' ' ||"
@@ -248,35 +257,31 @@ static void what_a_guest_reports_becomes_a_violation_of_its_own_kind(void **stat
     assert_int_equal(fixture_number(fixture, "SELECT overflow FROM violations WHERE number = 2"), 1);
     /* A report for a lease that is not there does no harm. */
     const struct id stranger = fixture_lease(9).id;
-    take(&service, &stranger, steps, 1);
+    take(&world.service, &stranger, steps, 1);
     assert_int_equal(fixture_number(fixture, "SELECT count(*) FROM violations"), 2);
-    lease_service_done(&service);
+    lease_service_done(&world.service);
 }
 
 static void a_lost_tunnel_and_an_exposed_window_are_written(void **state)
 {
     struct store_fixture *fixture = *state;
-    const struct id id = fixture_reserve(fixture, 1);
-    const struct store_resources capacity = fixture_capacity(4);
-    struct lease_service service;
-    struct store_lease lease;
-    struct error err = {0};
-    assert_int_equal(lease_service_init(&service, fixture->store, NULL, &capacity, &err), 0);
+    struct world world;
+    begin(&world, fixture);
     const struct vmm_event steps[] = {
         {.kind = VMM_EVENT_EXPOSED, .exposed_ms = 30123},
         {.kind = VMM_EVENT_TUNNEL, .tunnel = NAT_TUNNEL_ESTABLISHED},
         {.kind = VMM_EVENT_TUNNEL, .tunnel = NAT_TUNNEL_LOST},
         {.kind = VMM_EVENT_ENDED, .end = VMM_END_TUNNEL_LOST, .exit_code = -1},
     };
-    take(&service, &id, steps, sizeof steps / sizeof steps[0]);
-    assert_works(store_lease_get(fixture->store, id.text, &lease, &err), err);
+    take(&world.service, &world.id, steps, sizeof steps / sizeof steps[0]);
+    const struct store_lease lease = read_lease(&world);
     assert_int_equal(lease.exposed_ms, 30123);
     assert_string_equal(lease.tunnel_state, "lost");
     assert_int_equal(lease.reason, LEASE_TUNNEL_LOST);
     assert_string_equal(lease.violation_id, "");
     assert_string_equal(fixture_text(fixture, "SELECT group_concat(type, ' ') FROM events WHERE sequence > 1"),
                         "lease.exposed tunnel.established tunnel.lost lease.terminated");
-    lease_service_done(&service);
+    lease_service_done(&world.service);
 }
 
 int main(void)
