@@ -9,24 +9,7 @@
 
 #include "base/scope.h"
 #include "tests/cmocka.h"
-#include "tests/vmm/vmm_fixture.h"
-
-static const char *program;
-static struct vmm_fixture world;
-
-static int set_up(void **state)
-{
-    (void)state;
-    fixture_init(&world, program);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    fixture_done(&world);
-    return 0;
-}
+#include "tests/vmm/whole.h"
 
 static struct vmm_spec external_spec(void)
 {
@@ -154,11 +137,11 @@ int main(int argc, char **argv)
     (void)argc;
     program = argv[0];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(its_nat_answers_whoever_attaches_first, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_terminating_violation_removes_its_socket_and_ends_it, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_machine_that_was_stopped_before_it_began_leaves_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(there_are_no_more_than_the_configuration_says, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_socket_that_cannot_be_bound_fails_the_start, set_up, tear_down),
+        WHOLE(its_nat_answers_whoever_attaches_first),
+        WHOLE(a_terminating_violation_removes_its_socket_and_ends_it),
+        WHOLE(a_machine_that_was_stopped_before_it_began_leaves_nothing),
+        WHOLE(there_are_no_more_than_the_configuration_says),
+        WHOLE(a_socket_that_cannot_be_bound_fails_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

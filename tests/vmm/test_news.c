@@ -8,25 +8,7 @@
 #include <unistd.h>
 
 #include "tests/cmocka.h"
-#include "tests/vmm/fake_qemu.h"
-#include "tests/vmm/vmm_fixture.h"
-
-static const char *program;
-static struct vmm_fixture world;
-
-static int set_up(void **state)
-{
-    (void)state;
-    fixture_init(&world, program);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    fixture_done(&world);
-    return 0;
-}
+#include "tests/vmm/whole.h"
 
 /* A machine in conntrack mode whose first stray frame ends it. */
 static struct id start_conntrack(const char *word)
@@ -278,8 +260,6 @@ static void a_direct_machine_that_cannot_be_is_refused_and_becomes_no_other(void
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_RUNNING), 0);
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_POLICY), 0);
 }
-
-#define WHOLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(int argc, char **argv)
 {
