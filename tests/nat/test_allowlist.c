@@ -90,11 +90,25 @@ static void a_sampling_rate_has_its_bounds_in_sampled_mode_alone(void **state)
     }
 }
 
+static void a_name_for_no_endpoint_is_no_place(void **state)
+{
+    (void)state;
+    const struct nat_endpoint named = {0xCB007163, 51900};
+    struct nat_policy policy = {.generation = 1, .known_as = named};
+    policy.allow[0] = test_consumer; /* beyond allow_count: not there */
+    assert_int_equal(allowlist_translate(&policy, named).ip, named.ip);
+    assert_int_equal(allowlist_name(&policy, test_consumer).ip, test_consumer.ip);
+    policy.allow_count = 1;
+    assert_int_equal(allowlist_translate(&policy, named).ip, test_consumer.ip);
+    assert_int_equal(allowlist_name(&policy, test_consumer).ip, named.ip);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_an_oracle_over_small_address_and_port_spaces),
         cmocka_unit_test(an_empty_allowlist_holds_nothing),
+        cmocka_unit_test(a_name_for_no_endpoint_is_no_place),
         cmocka_unit_test(a_sampling_rate_has_its_bounds_in_sampled_mode_alone),
         cmocka_unit_test(a_policy_that_must_not_be_enforced_is_refused_by_name),
     };

@@ -106,10 +106,44 @@ static void a_pool_with_a_limit_holds_no_more(void **state)
     assert_int_equal(pool.open_count, 4);
 }
 
+static void a_limit_above_the_pool_is_the_pool(void **state)
+{
+    (void)state;
+    for (uint32_t above = 0; above < 2; above++) {
+        struct flow_pool pool = {.limit = FLOW_MAX + above};
+        for (uint16_t port = 1; port <= FLOW_MAX; port++)
+            assert_int_equal(flow_open(&pool, port, test_consumer, 0), port - 1);
+        assert_int_equal(flow_open(&pool, FLOW_MAX + 1, test_consumer, 0), FLOW_NONE);
+    }
+}
+
+static void a_flow_follows_its_consumer_but_to_no_endpoint_that_is_not_allowed(void **state)
+{
+    (void)state;
+    const struct nat_endpoint moved_to = {0xCB007150, 51900};
+    const struct nat_endpoint elsewhere = {0x08080808, 53};
+    struct nat_policy after = test_policy;
+    after.generation++;
+    after.known_as = test_consumer;
+    after.allow[0] = moved_to;
+    after.allow_count = 1;
+    struct flow_pool pool = {0};
+    int follows = flow_open(&pool, 1, test_consumer, 0);
+    int stays = flow_open(&pool, 2, elsewhere, 0); /* as a packet of `sampled` that was not drawn opens it */
+    pool.slots[follows].listens = true;
+    pool.slots[stays].listens = false;
+    assert_int_equal(flow_follow(&pool, &test_policy, &after), UINT64_C(1) << follows);
+    assert_int_equal(flow_find(&pool, 1, moved_to), follows);
+    assert_int_equal(flow_find(&pool, 2, elsewhere), stays);
+    assert_false(pool.slots[stays].listens);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_with_a_limit_holds_no_more),
+        cmocka_unit_test(a_limit_above_the_pool_is_the_pool),
+        cmocka_unit_test(a_flow_follows_its_consumer_but_to_no_endpoint_that_is_not_allowed),
         cmocka_unit_test(a_flow_is_found_by_both_of_its_ends),
         cmocka_unit_test(idle_flows_expire_at_their_limit_and_not_before),
         cmocka_unit_test(a_full_pool_gives_up_its_idlest_flow_but_no_busy_one),

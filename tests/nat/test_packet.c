@@ -232,6 +232,19 @@ static void tcp_is_whole_ip_with_ports_for_the_report_alone(void **state)
     assert_null(packet.payload);
 }
 
+static void tcp_that_ends_before_its_ports_has_none(void **state)
+{
+    (void)state;
+    for (size_t bytes = 0; bytes <= 4; bytes++) {
+        struct frame frame = frame_ipv4(6, test_guest.ip, 0x08080808, bytes);
+        memset(frame.bytes + 34, 0xff, 4); /* of another frame: they are not read before the length allows it */
+        struct packet packet = frame_parse(&frame);
+        assert_int_equal(packet.kind, PACKET_NOT_UDP);
+        assert_int_equal(packet.destination.port, bytes < 4 ? 0 : 0xffff);
+        assert_int_equal(packet.source.port, bytes < 4 ? 0 : 0xffff);
+    }
+}
+
 /* A seeded million would take a minute under a sanitizer; this many take a second and find what a byte can do. */
 static void mutated_frames_never_yield_a_payload_outside_the_frame(void **state)
 {
@@ -278,6 +291,7 @@ int main(void)
         cmocka_unit_test(ipv6_and_unknown_types_are_not_read_further),
         cmocka_unit_test(arp_must_be_for_ipv4_over_ethernet),
         cmocka_unit_test(tcp_is_whole_ip_with_ports_for_the_report_alone),
+        cmocka_unit_test(tcp_that_ends_before_its_ports_has_none),
         cmocka_unit_test(mutated_frames_never_yield_a_payload_outside_the_frame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

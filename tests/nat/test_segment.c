@@ -35,6 +35,7 @@ static void runs_are_cut_where_the_kernel_could_not(void **state)
         {{32754, 32754}, 2, SEGMENT_BYTES_MAX, 1},    /* 65,508 */
         {{65507, 65507}, 2, SEGMENT_BYTES_MAX, 1},
         {{65508, 1}, 2, SEGMENT_BYTES_MAX, 1}, /* no datagram at all: the kernel's to refuse */
+        {{65508, 65508}, 2, 70000, 1},         /* whatever the socket says of itself */
         {{1400, 1400}, 2, 1399, 1},            /* above what this socket takes joined */
         {{1399, 1399}, 2, 1399, 2},
         {{1399, 1399}, 2, 0, 1},

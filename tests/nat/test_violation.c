@@ -106,12 +106,35 @@ static void each_entry_is_unreported_until_told_and_again_once_it_grows(void **s
     free(table);
 }
 
+static void the_entry_that_ended_the_machine_is_found(void **state)
+{
+    (void)state;
+    struct violation_table *table = calloc(1, sizeof *table);
+    const struct nat_endpoint harmless = {0x08080808, 53};
+    const struct nat_endpoint fatal = {0x08080808, 54};
+    struct frame frame = frame_udp(test_guest, fatal, 100);
+    const struct packet packet = frame_parse(&frame);
+    struct violation_frame broken = {
+        .reason = NAT_REASON_DESTINATION_NOT_ALLOWED, .packet = &packet, .bytes = frame.bytes, .length = frame.length};
+    record(table, NAT_REASON_DESTINATION_NOT_ALLOWED, harmless, 1);
+    assert_non_null(violation_record(table, &broken, &test_policy, 2));
+    assert_null(violation_terminating(table));
+    broken.terminates = true;
+    assert_null(violation_record(table, &broken, &test_policy, 3));
+    assert_ptr_equal(violation_terminating(table), &table->entries[1].violation);
+    broken.terminates = false; /* and stays so */
+    assert_null(violation_record(table, &broken, &test_policy, 4));
+    assert_ptr_equal(violation_terminating(table), &table->entries[1].violation);
+    free(table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_frame_is_kept_and_later_ones_are_counted),
         cmocka_unit_test(reason_destination_port_and_protocol_tell_kinds_apart),
         cmocka_unit_test(a_scan_fills_the_table_and_no_more),
+        cmocka_unit_test(the_entry_that_ended_the_machine_is_found),
         cmocka_unit_test(each_entry_is_unreported_until_told_and_again_once_it_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,10 +88,24 @@ static void a_consumer_that_is_silent_too_long_has_lost_its_tunnel(void **state)
     assert_int_equal(tunnel.state, NAT_TUNNEL_ESTABLISHED);
 }
 
+static void what_nobody_asked_for_changes_nothing(void **state)
+{
+    (void)state;
+    const struct wireguard_observer blank = {0};
+    struct wireguard_observer tunnel = {0};
+    assert_false(wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_RESPONSE, 1));
+    assert_false(wireguard_observe(&tunnel, WIREGUARD_GUEST, WIREGUARD_COOKIE, 2));
+    assert_memory_equal(&tunnel, &blank, sizeof blank);
+    assert_false(wireguard_observe(&tunnel, WIREGUARD_CONSUMER, WIREGUARD_COOKIE, 3)); /* but that it is alive */
+    assert_int_equal(tunnel.heard_ms, 3);
+    assert_int_equal(tunnel.state, NAT_TUNNEL_WAITING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_and_lengths_are_exact),
+        cmocka_unit_test(what_nobody_asked_for_changes_nothing),
         cmocka_unit_test(a_handshake_needs_initiation_response_and_data),
         cmocka_unit_test(a_consumer_that_is_silent_too_long_has_lost_its_tunnel),
         cmocka_unit_test(new_keys_move_the_last_handshake_and_not_the_first),
