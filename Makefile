@@ -28,6 +28,7 @@ HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE)$(COVERAGE),,-D_FORT
 OPTIMIZE := $(if $(COVERAGE),-O0,-O2) -g
 COVERED := -fprofile-instr-generate -fcoverage-mapping
 CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1) \
+            $(if $(COVERAGE),-DOMERTAD_COVERAGE=1) \
             $(if $(CONFINED),-DOMERTAD_CONFINED=1)
 CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pthread \
           $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all) \

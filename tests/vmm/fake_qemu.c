@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/coverage.h"
 #include "vmm/accel_rom.h"
 #include "vmm/command.h"
 
@@ -370,6 +371,7 @@ static void await_daemon(struct fake *fake)
 int fake_qemu_main(int argc, char **argv)
 {
     struct fake fake = {.append = "", .name = "", .client = -1, .console = COMMAND_FD_CONSOLE, .net = COMMAND_FD_NET};
+    coverage_leave();
     int code = answer(argc, argv, &fake);
     if (code != 0)
         _exit(code);

@@ -18,6 +18,7 @@
 
 #include "base/scope.h"
 #include "tests/cmocka.h"
+#include "tests/coverage.h"
 #include "tests/vmm/vmm_fixture.h"
 #include "vmm/process.h"
 #include "vmm/vmm.h"
@@ -479,8 +480,10 @@ int main(int argc, char **argv)
     char *path = realpath(argv[0], NULL);
     snprintf(self, sizeof self, "%s", path == NULL ? "" : path);
     free(path);
-    if (argc == 3 && strcmp(argv[1], "child") == 0)
+    if (argc == 3 && strcmp(argv[1], "child") == 0) {
+        coverage_leave();
         return be_child(argv[2]);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_child_has_exactly_the_promised_descriptors),
         cmocka_unit_test(descriptors_that_change_places_are_not_lost),

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/cmocka.h"
+#include "tests/coverage.h"
 #include "vmm/vmm.h"
 
 #ifndef OMERTAD_PORTABLE
@@ -484,6 +485,8 @@ static void a_tool_that_is_not_there_is_named_with_its_package(void **state)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1)
+        coverage_leave();
     if (argc > 1 && strcmp(argv[1], COMMAND_PASTA_LAUNCHER) == 0)
         return launcher_run(argc - 1, argv + 1);
     if (argc > 2 && strcmp(argv[1], "hypervisor") == 0)
