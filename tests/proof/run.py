@@ -26,8 +26,7 @@ FOLDERS = ("base", "nat", "store", "tests/proof")
 GOAL_LIMITS_S = (4, 30, 120)  # a prover that knows how takes 3 s at most on an idle machine; then it is the other one's turn.
 #                               What neither has proven so is tried again, longer: the machine may be busy
 FAULT_LIMITS_S = (4, 20)  # what does not hold is tried so long, by each prover
-# What the provers do not know how to, Frama-C itself makes products of: shifts. Not at first, because it takes its time.
-TACTICS = ("-wp-prover", "tip,z3,cvc4", "-wp-auto", "wp:bitshift")
+STRATEGY = "wp:bitshift"  # Frama-C itself makes products of shifts, which neither prover does
 ASSUMED = "assumed_sum"  # the one clause that is not proven of its own function: see README.md
 TOOLS = ("frama-c", "why3", "z3", "cvc4")
 
@@ -59,28 +58,29 @@ class Result:
 
 def prove(folder, config, sources, functions, limits_s):
     """Prove @functions of @sources below @folder: quickly what can be, and the rest within the next limit. Return: a Result"""
-    result = run(folder, config, sources, functions, limits_s[0], ("-wp-prover", "z3,cvc4"))
+    result = run(folder, config, sources, functions, limits_s[0])
     for limit_s in limits_s[1:]:
         left = sorted({result.owner(goal, functions) for goal in result.open})
         if not left:
             break
-        again = run(folder, config, sources, left, limit_s, TACTICS)
+        again = run(folder, config, sources, left, limit_s)
         result.proven = result.goals - len(again.open)
         result.open = again.open
     return result
 
 
-def run(folder, config, sources, functions, limit_s, provers):
+def run(folder, config, sources, functions, limit_s):
     """Run Frama-C once. Return: a Result"""
     with tempfile.TemporaryDirectory(prefix="omertad-proof-") as session:
-        return call(folder, config, sources, functions, limit_s, (*provers, "-wp-session", session))
+        return call(folder, config, sources, functions, limit_s, session)
 
 
-def call(folder, config, sources, functions, limit_s, options):
-    """As run(), with @options that choose provers and a folder for Frama-C's notes."""
+def call(folder, config, sources, functions, limit_s, session):
+    """As run(); Frama-C's notes go to the folder @session."""
     command = ["frama-c", "-c11", "-machdep", "gcc_x86_64",
                "-cpp-extra-args=-I. -include tests/proof/prelude.h",
-               "-wp", "-wp-rte", "-warn-unsigned-overflow", *options, "-wp-timeout", str(limit_s),
+               "-wp", "-wp-rte", "-warn-unsigned-overflow", "-wp-prover", "tip,z3,cvc4", "-wp-auto", STRATEGY,
+               "-wp-session", session, "-wp-timeout", str(limit_s),
                "-wp-par", "1", "-wp-cache", "none", f"-wp-prop=-{ASSUMED}", "-wp-fct", ",".join(functions), *sources]
     # Frama-C takes PWD for the folder it is in, whatever folder it is in.
     environment = {**os.environ, "WHY3CONFIG": str(config), "PWD": str(folder)}
