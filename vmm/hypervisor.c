@@ -9,9 +9,7 @@
 static const struct hypervisor hypervisors[] = {
     [VMM_HYPERVISOR_QEMU] = {.name = "qemu",
                              .install = "apt install qemu-system-x86",
-                             .keeps = true,
-                             .streams = true,
-                             .direct = true,
+                             .can = {.keeps = true, .streams = true, .direct = true},
                              .spawn = machine_qemu_spawn,
                              .answers = machine_qemu_answers,
                              .ask_to_end = machine_qemu_ask_to_end,
@@ -44,6 +42,11 @@ int hypervisor_missing(const struct hypervisor *hypervisor, const char *program,
 const char *vmm_hypervisor_name(enum vmm_hypervisor hypervisor)
 {
     return hypervisors[hypervisor].name;
+}
+
+struct vmm_abilities vmm_hypervisor_abilities(enum vmm_hypervisor hypervisor)
+{
+    return hypervisors[hypervisor].can;
 }
 
 const char *vmm_hypervisor_install(enum vmm_hypervisor hypervisor)

@@ -16,9 +16,6 @@
  * @install:     the command that mends its absence
  * @accelerator: what its machines always run with; NULL: a trial finds that out
  * @by_name:     it takes files by their names, which so stay until the machine has ended
- * @keeps:       a machine can outlive its daemon: another one can come in the place of console, control and NAT
- * @streams:     frames may come over a stream
- * @direct:      it can run in the namespace of direct mode
  * @ends_with_guest: it exits with 0 when its guest has shut down, and says nothing more of it
  * @spawn:       as machine_spawn(), when what was there before is closed
  * @answers:     whether it takes commands
@@ -33,9 +30,7 @@ struct hypervisor {
     const char *install;
     const char *accelerator;
     bool by_name;
-    bool keeps;
-    bool streams;
-    bool direct;
+    struct vmm_abilities can;
     bool ends_with_guest;
     int (*spawn)(struct machine *machine, const struct machine_places *places, const struct vmm_accel *accel,
                  struct error *err);

@@ -48,9 +48,9 @@ static int copy_config(struct vmm *vmm, const struct vmm_config *config, struct 
     places->allow_private = config->allow_private;
     places->flows_max = config->flows_max;
     places->hypervisor = hypervisor_of(config->hypervisor);
-    places->attachment = places->hypervisor->streams ? config->attachment : NAT_FRAMING_DATAGRAM;
+    places->attachment = places->hypervisor->can.streams ? config->attachment : NAT_FRAMING_DATAGRAM;
     places->keep_machines =
-        config->keep_machines && places->hypervisor->keeps && places->attachment == NAT_FRAMING_DATAGRAM;
+        config->keep_machines && places->hypervisor->can.keeps && places->attachment == NAT_FRAMING_DATAGRAM;
     const char *disk_dir = config->cache_dir == NULL ? config->runtime_dir : config->cache_dir;
     int rc = copy_path(places->image_dir, config->image_dir, "image_dir", err);
     if (rc == 0)
@@ -226,7 +226,7 @@ static int take_in(struct vmm *vmm, struct machine *machine, struct error *err)
 
 int vmm_start(struct vmm *vmm, const struct vmm_spec *spec, struct error *err)
 {
-    if (spec->direct && !vmm->places.hypervisor->direct)
+    if (spec->direct && !vmm->places.hypervisor->can.direct)
         return vmm_direct_none(err);
     struct machine *machine = machine_create(spec);
     if (machine == NULL)

@@ -174,6 +174,21 @@ const char *vmm_hypervisor_name(enum vmm_hypervisor hypervisor);
 /** vmm_hypervisor_parse() - From that name. Return: false when there is none of this name. Thread: any */
 bool vmm_hypervisor_parse(const char *name, enum vmm_hypervisor *ret_hypervisor);
 
+/**
+ * struct vmm_abilities - What machines of a hypervisor can do, beyond what all can
+ * @keeps:   outlive their daemon: another one can come in the place of console, control and NAT
+ * @streams: have their frames come over a stream
+ * @direct:  run in the namespace of direct mode
+ */
+struct vmm_abilities {
+    bool keeps;
+    bool streams;
+    bool direct;
+};
+
+/** vmm_hypervisor_abilities() - Thread: any */
+struct vmm_abilities vmm_hypervisor_abilities(enum vmm_hypervisor hypervisor);
+
 /** vmm_hypervisor_install() - The command that mends a hypervisor's absence. Thread: any */
 const char *vmm_hypervisor_install(enum vmm_hypervisor hypervisor);
 

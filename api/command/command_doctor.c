@@ -438,7 +438,7 @@ static void check_all(struct doctor_report *report, const struct config *config)
     doctor_ok(report, "config", "%s", config->file[0] == '\0' ? "defaults; no file" : config->file);
     check_user(report);
     check_hypervisor(report, config);
-    if (config->hypervisor.kind == VMM_HYPERVISOR_QEMU)
+    if (vmm_hypervisor_abilities(config->hypervisor.kind).direct)
         check_direct(report, config);
     check_packages(report, config);
     check_images(report, config->paths.images);

@@ -83,7 +83,7 @@ static int open_store(void *context, struct error *err)
     daemon->service.tunnel_timeout_ms = daemon->config->tunnel.timeout_s * 1000;
     daemon->service.tunnel_lost_ms = daemon->config->tunnel.lost_s * 1000;
     observer_init(&daemon->observer, route_table, &daemon->log);
-    const bool may_direct = daemon->config->hypervisor.kind == VMM_HYPERVISOR_QEMU;
+    const bool may_direct = vmm_hypervisor_abilities(daemon->config->hypervisor.kind).direct;
     direct_check_init(&daemon->direct, may_direct ? vmm_direct_check : vmm_direct_none, DIRECT_CHECK_AGAIN_MS);
     result = streams_open(&daemon->log, &daemon->streams, err);
     if (result == 0)

@@ -178,7 +178,8 @@ static void take_kind(const struct decode_node *hypervisor, struct config *confi
         return;
     if (!vmm_hypervisor_parse(name, &config->hypervisor.kind))
         decode_fault(&node, NULL, "must be \"qemu\" or \"vfkit\"");
-    config->keep_machines = config->hypervisor.kind == VMM_HYPERVISOR_QEMU; /* unless onDaemonExit says otherwise */
+    config->keep_machines =
+        vmm_hypervisor_abilities(config->hypervisor.kind).keeps; /* unless onDaemonExit says otherwise */
 }
 
 static void take_hypervisor(const struct decode_node *root, struct config *config)
@@ -225,21 +226,21 @@ static void take_on_exit(const struct decode_node *root, struct config *config)
         decode_fault(&on_exit, NULL, "must be \"keep\" or \"terminate\"");
 }
 
-/* What vfkit cannot do is not quietly done in another way. */
-static void refuse_of_vfkit(const struct decode_node *root, const struct config *config)
+/* What the hypervisor cannot do is not quietly done in another way. */
+static void refuse_impossible(const struct decode_node *root, const struct config *config)
 {
     struct decode_node network = decode_member(root, "network");
     struct decode_node mode = decode_member(&network, "mode");
     struct decode_node attachment = decode_member(&network, "attachment");
     struct decode_node on_exit = decode_member(root, "onDaemonExit");
-    if (config->hypervisor.kind != VMM_HYPERVISOR_VFKIT)
-        return;
-    if (config->network.mode == MODE_DIRECT)
-        decode_fault(&mode, NULL, "cannot be \"direct\" with vfkit");
-    if (config->network.attachment == NAT_FRAMING_STREAM)
-        decode_fault(&attachment, NULL, "cannot be \"stream\" with vfkit");
-    if (config->keep_machines)
-        decode_fault(&on_exit, NULL, "cannot be \"keep\" with vfkit");
+    const struct vmm_abilities can = vmm_hypervisor_abilities(config->hypervisor.kind);
+    const char *name = vmm_hypervisor_name(config->hypervisor.kind);
+    if (config->network.mode == MODE_DIRECT && !can.direct)
+        decode_fault(&mode, NULL, "cannot be \"direct\" with %s", name);
+    if (config->network.attachment == NAT_FRAMING_STREAM && !can.streams)
+        decode_fault(&attachment, NULL, "cannot be \"stream\" with %s", name);
+    if (config->keep_machines && !can.keeps)
+        decode_fault(&on_exit, NULL, "cannot be \"keep\" with %s", name);
 }
 
 /* ---- whole ----------------------------------------------------------------------------------------------------- */
@@ -280,7 +281,7 @@ int config_parse(const char *text, size_t length, struct config *config, struct 
     take_hypervisor(&root, config);
     take_capacity(&root, config);
     take_on_exit(&root, config);
-    refuse_of_vfkit(&root, config);
+    refuse_impossible(&root, config);
     json_decref(tree);
     return errors.count > 0 ? report(&errors, err) : 0;
 }

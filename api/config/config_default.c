@@ -84,7 +84,7 @@ void config_default_values(struct config *config)
     config->hypervisor.boot_watchdog_ms = BOOT_WATCHDOG_MS;
     config->hypervisor.start_timeout_ms = START_TIMEOUT_MS;
     config->hypervisor.powerdown_ms = POWERDOWN_MS;
-    config->keep_machines = config->hypervisor.kind == VMM_HYPERVISOR_QEMU; /* no other can be taken over */
+    config->keep_machines = vmm_hypervisor_abilities(config->hypervisor.kind).keeps;
 }
 
 static uint64_t at_least_one(uint64_t value)

@@ -24,7 +24,7 @@ static json_t *modes(const struct config *config)
     json_t *list = json_array();
     for (int i = 0; list != NULL && i < MODE_COUNT; i++) {
         enum mode mode = (enum mode)i;
-        bool possible = mode != MODE_DIRECT || config->hypervisor.kind == VMM_HYPERVISOR_QEMU;
+        bool possible = mode != MODE_DIRECT || vmm_hypervisor_abilities(config->hypervisor.kind).direct;
         bool offered = possible && (mode == config->network.mode || config->network.allow_mode_override);
         if (offered && json_array_append_new(list, json_string(mode_name(mode))) != 0) {
             json_decref(list);
