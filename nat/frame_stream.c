@@ -4,25 +4,26 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 
 enum {
-    PREFIX_BYTES = 4,
+    PREFIX_BYTES = sizeof(be32),
 };
 
 _Static_assert((int)PREFIX_BYTES <= (int)DATAGRAM_ROOM, "the length goes into the room before a frame");
 
 static size_t load_length(const uint8_t *at)
 {
-    return ((uint32_t)at[0] << 24) + ((uint32_t)at[1] << 16) + ((uint32_t)at[2] << 8) + at[3];
+    be32 length;
+    memcpy(&length, at, sizeof length);
+    return be32_load(length);
 }
 
 static void put_length(uint8_t *at, size_t length)
 {
-    at[0] = (uint8_t)(length >> 24);
-    at[1] = (uint8_t)(length >> 16);
-    at[2] = (uint8_t)(length >> 8);
-    at[3] = (uint8_t)length;
+    const be32 prefix = be32_make((uint32_t)length);
+    memcpy(at, &prefix, sizeof prefix);
 }
 
 /* ---- from the VM -------------------------------------------------------------------------------------------------- */
