@@ -71,21 +71,16 @@ def prove(folder, config, sources, functions, limits_s):
 
 def run(folder, config, sources, functions, limit_s):
     """Run Frama-C once. Return: a Result"""
-    with tempfile.TemporaryDirectory(prefix="omertad-proof-") as session:
-        return call(folder, config, sources, functions, limit_s, session)
-
-
-def call(folder, config, sources, functions, limit_s, session):
-    """As run(); Frama-C's notes go to the folder @session."""
-    command = ["frama-c", "-c11", "-machdep", "gcc_x86_64",
-               "-cpp-extra-args=-I. -include tests/proof/prelude.h",
-               "-wp", "-wp-rte", "-warn-unsigned-overflow", "-wp-prover", "tip,z3,cvc4", "-wp-auto", STRATEGY,
-               "-wp-session", session, "-wp-timeout", str(limit_s),
-               "-wp-par", "1", "-wp-cache", "none", f"-wp-prop=-{ASSUMED}", "-wp-fct", ",".join(functions), *sources]
-    # Frama-C takes PWD for the folder it is in, whatever folder it is in.
-    environment = {**os.environ, "WHY3CONFIG": str(config), "PWD": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+    with tempfile.TemporaryDirectory(prefix="omertad-proof-") as session:  # for Frama-C's notes
+        command = ["frama-c", "-c11", "-machdep", "gcc_x86_64",
+                   "-cpp-extra-args=-I. -include tests/proof/prelude.h",
+                   "-wp", "-wp-rte", "-warn-unsigned-overflow", "-wp-prover", "tip,z3,cvc4", "-wp-auto", STRATEGY,
+                   "-wp-session", session, "-wp-timeout", str(limit_s),
+                   "-wp-par", "1", "-wp-cache", "none", f"-wp-prop=-{ASSUMED}", "-wp-fct", ",".join(functions), *sources]
+        # Frama-C takes PWD for the folder it is in, whatever folder it is in.
+        environment = {**os.environ, "WHY3CONFIG": str(config), "PWD": str(folder)}
+        done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise Broken(f"{' '.join(command)}\n{done.stdout[-4000:]}")
     result = Result(done.stdout)

@@ -12,7 +12,15 @@ class LabCase(unittest.TestCase):
 
     lab = None
     captured_before = 0  # a mark of the capture: other tests leak on purpose
+    client = None  # of the daemon at hand
     maxDiff = 4000
+
+    def await_state(self, lease_id, state):
+        """Wait for a state of a lease. Return: the lease"""
+        def there():
+            lease = self.client.get(f"/v1/leases/{lease_id}")
+            return lease if lease["state"] == state else None
+        return wait_for(there, 10, f"{lease_id} is {state}")
 
     def assert_nothing_leaked(self, since=None):
         """Not one packet on the provider's uplink or loopback that should not be there."""

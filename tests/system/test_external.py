@@ -64,13 +64,6 @@ class ExternalCase(DaemonCase):
         self.addCleanup(self.release, lease_id)
         return lease_id, self.await_state(lease_id, "running")
 
-    def await_state(self, lease_id, state):
-        """Wait for a state of a lease. Return: the lease"""
-        def there():
-            lease = self.client.get(f"/v1/leases/{lease_id}")
-            return lease if lease["state"] == state else None
-        return wait_for(there, 10, f"{lease_id} is {state}")
-
     def release(self, lease_id):
         """End a lease and wait for it."""
         if self.daemon.running:

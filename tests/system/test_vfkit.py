@@ -54,13 +54,6 @@ class Vfkit(DaemonCase):
         self.addCleanup(self.end, answer.json["id"])
         return answer.json["id"], self.await_state(answer.json["id"], "running")
 
-    def await_state(self, lease_id, state):
-        """Wait for a state of a lease. Return: the lease"""
-        def there():
-            lease = self.client.get(f"/v1/leases/{lease_id}")
-            return lease if lease["state"] == state else None
-        return wait_for(there, 10, f"{lease_id} is {state}")
-
     def end(self, lease_id):
         """Release a lease, and see that nothing of it is left."""
         if self.daemon.running:
