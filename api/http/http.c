@@ -10,6 +10,10 @@
  *   answered at its end.
  * - Of a header that goes on in the next line it loses all: a first request with one is refused before it is the library's.
  * - A transfer coding that it does not know it takes for a body until the client hangs up: that is refused past it.
+ * - With epoll(7) it loses the end of what a client sends when that comes together with the last bytes, and waits for more
+ *   until its timeout: it is told to use poll(2), which tells as often as it is asked.
+ * - A request whose rest does not come because the client has ended its sending it drops without a word: exchange_end()
+ *   sends the answer before it closes.
  * - It never notices that the other end of a suspended connection is gone. A connection that became a stream is suspended
  *   for good: the streams' thread writes to its socket and watches it, and it is resumed only to be closed. */
 #include "api/http/http.h"
@@ -72,6 +76,41 @@ static void note_phase(const struct listener *listener, struct MHD_Connection *c
     roster_phase(listener->roster, slot_of(connection), phase, clock_monotonic_ms());
 }
 
+static void note(const struct listener *listener, const struct exchange *exchange)
+{
+    if (listener->http->observer == NULL)
+        return;
+    const struct observation observation = {.request = &exchange->request,
+                                            .response = &exchange->response,
+                                            .route = exchange->admitted_route,
+                                            .listener = listener->admission.check_peer ? "unix" : "tcp",
+                                            .duration_us = clock_monotonic_us() - exchange->begun_us};
+    observer_note(listener->http->observer, &observation);
+}
+
+/* Answer past the library, which will not or cannot. The connection has to end then. */
+static void send_raw(const struct listener *listener, struct MHD_Connection *connection,
+                     const struct exchange *exchange)
+{
+    char status[64];
+    const unsigned code = exchange->response.status;
+    snprintf(status, sizeof status, "%u %s", code, MHD_get_reason_phrase_for(code));
+    note(listener, exchange);
+    raw_answer_send(fd_of(connection), status, &exchange->request, &exchange->response);
+}
+
+/* The client has ended its sending within the body, and may still wait for an answer. Not if it was we who ended it. */
+static void answer_cut_short(const struct listener *listener, struct MHD_Connection *connection,
+                             struct exchange *exchange)
+{
+    if (!exchange->admitted || roster_has_ended(listener->roster, slot_of(connection)))
+        return;
+    if (exchange->route != NULL)
+        problem_respond(&exchange->response, &exchange->request, PROBLEM_BAD_REQUEST,
+                        "The body ended before it was whole.");
+    send_raw(listener, connection, exchange);
+}
+
 static void *exchange_begin(void *context, const char *uri, struct MHD_Connection *connection)
 {
     const struct listener *listener = context;
@@ -82,8 +121,9 @@ static void *exchange_begin(void *context, const char *uri, struct MHD_Connectio
 static void exchange_end(void *context, struct MHD_Connection *connection, void **exchange,
                          enum MHD_RequestTerminationCode code)
 {
-    (void)code;
     const struct listener *listener = context;
+    if (code == MHD_REQUEST_TERMINATED_CLIENT_ABORT && *exchange != NULL)
+        answer_cut_short(listener, connection, *exchange);
     exchange_free(*exchange);
     *exchange = NULL;
     note_phase(listener, connection, ROSTER_RESTING);
@@ -144,18 +184,6 @@ static struct MHD_Response *build_response(struct response *response)
     if (built != NULL)
         response->release = NULL; /* the library frees it now */
     return built;
-}
-
-static void note(const struct listener *listener, const struct exchange *exchange)
-{
-    if (listener->http->observer == NULL)
-        return;
-    const struct observation observation = {.request = &exchange->request,
-                                            .response = &exchange->response,
-                                            .route = exchange->admitted_route,
-                                            .listener = listener->admission.check_peer ? "unix" : "tcp",
-                                            .duration_us = clock_monotonic_us() - exchange->begun_us};
-    observer_note(listener->http->observer, &observation);
 }
 
 /* All or none: without its media type, its tag or what browsers must not do with it, an answer would say something else. */
@@ -240,8 +268,7 @@ static bool begin_stream(const struct listener *listener, struct MHD_Connection 
 static enum MHD_Result refuse_endless(const struct listener *listener, struct MHD_Connection *connection,
                                       struct exchange *exchange)
 {
-    note(listener, exchange);
-    raw_answer_send(fd_of(connection), "400 Bad Request", &exchange->request, &exchange->response);
+    send_raw(listener, connection, exchange);
     return MHD_NO;
 }
 
@@ -350,7 +377,7 @@ static size_t expire(void *context, uint64_t now_ms)
 
 static struct MHD_Daemon *start_thread(struct listener *listener)
 {
-    return MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC |
+    return MHD_start_daemon(MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC |
                                 MHD_ALLOW_SUSPEND_RESUME,
                             0, NULL, NULL, answer, listener, MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,

@@ -5,8 +5,8 @@
 static const struct problem_type types[PROBLEM_COUNT] = {
     [PROBLEM_BAD_REQUEST] = {"bad-request", 400, "The request is malformed", false,
                              "The request line or a header breaks HTTP's rules or is repeated where it must stand "
-                             "once (Host, Content-Length, Transfer-Encoding, Authorization, Content-Type, Origin). "
-                             "The connection is closed."},
+                             "once (Host, Content-Length, Transfer-Encoding, Authorization, Content-Type, Origin), "
+                             "or the body ended before it was whole. The connection is closed."},
     [PROBLEM_MALFORMED_JSON] = {"malformed-json", 400, "The body is not JSON", false,
                                 "The body could not be read as one JSON document. The detail says line and column."},
     [PROBLEM_UNEXPECTED_BODY] = {"unexpected-body", 400, "This operation takes no body", false,

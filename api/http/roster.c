@@ -10,8 +10,8 @@ struct slot {
     int fd; /* not owned; -1 when free */
     enum roster_class class;
     enum roster_phase phase;
-    unsigned asked; /* how often it was shut; it is not gone yet. 0: it may stay */
-    uint64_t asked_ms;
+    bool ended; /* it was shut, and is not gone yet */
+    uint64_t ended_ms;
     uint64_t since_ms;
     uint64_t until_ms;
 };
@@ -65,7 +65,7 @@ static void release(struct roster *roster, int slot)
     struct slot *place = &roster->slots[slot];
     roster->counts[place->class]--;
     place->fd = -1;
-    place->asked = 0;
+    place->ended = false;
 }
 
 /* The lock is held, so the descriptor cannot be closed meanwhile: the library asks roster_remove() first.
@@ -74,8 +74,8 @@ static void release(struct roster *roster, int slot)
 static void end(struct slot *place, int how, uint64_t now_ms)
 {
     shutdown(place->fd, how);
-    place->asked++;
-    place->asked_ms = now_ms;
+    place->ended = true;
+    place->ended_ms = now_ms;
 }
 
 bool roster_add(struct roster *roster, int fd, enum roster_class class, uint64_t now_ms)
@@ -170,9 +170,9 @@ static short events_of(const struct slot *place)
     return place->phase == ROSTER_WRITING ? POLLOUT : POLLIN;
 }
 
-static bool may_be_asked(const struct slot *place, enum roster_class class, uint64_t now_ms)
+static bool may_be_ended(const struct slot *place, enum roster_class class, uint64_t now_ms)
 {
-    return place->fd >= 0 && place->class == class && place->asked == 0 && place->phase != ROSTER_WORKING &&
+    return place->fd >= 0 && place->class == class && !place->ended && place->phase != ROSTER_WORKING &&
            (place->phase == ROSTER_RESTING || now_ms - place->since_ms >= ROSTER_PATIENCE_MS);
 }
 
@@ -193,7 +193,7 @@ static struct slot *find_victim(struct roster *roster, enum roster_class class, 
     nfds_t count = 0;
     for (size_t i = 0; i < ROSTER_SLOTS; i++) {
         struct slot *place = &roster->slots[i];
-        if (!may_be_asked(place, class, now_ms))
+        if (!may_be_ended(place, class, now_ms))
             continue;
         places[count] = place;
         polled[count++] = (struct pollfd){.fd = place->fd, .events = events_of(place)};
@@ -215,16 +215,15 @@ static bool is_waited_for(const struct slot *place)
     return poll(&polled, 1, 0) == 0;
 }
 
-/* One that was shut for reading and is still there. The library reads what came before the end and, told by an edge, not
- * always the end behind it: shutting anew is a new edge. What it answers meanwhile has to be taken. */
+/* One that was shut for reading and is still there, because the library has not come to its end or has read a request before
+ * it. It has a while for that, and what is answered has to be taken. */
 static void press(struct slot *place, uint64_t now_ms)
 {
-    uint64_t last_ms = place->since_ms > place->asked_ms ? place->since_ms : place->asked_ms;
-    if (place->phase == ROSTER_WORKING || now_ms - last_ms < ROSTER_PATIENCE_MS)
+    uint64_t last_ms = place->since_ms > place->ended_ms ? place->since_ms : place->ended_ms;
+    bool writes = place->phase == ROSTER_WRITING;
+    if (place->phase == ROSTER_WORKING || now_ms - last_ms < (writes ? ROSTER_PATIENCE_MS : ROSTER_CUT_MS))
         return;
-    if (place->phase != ROSTER_WRITING)
-        end(place, place->asked < ROSTER_ASKED_MAX ? SHUT_RD : SHUT_RDWR, now_ms);
-    else if (is_waited_for(place))
+    if (!writes || is_waited_for(place))
         end(place, SHUT_RDWR, now_ms);
 }
 
@@ -234,7 +233,7 @@ bool roster_evict(struct roster *roster, enum roster_class class, uint64_t now_m
     size_t ending = 0;
     for (size_t i = 0; i < ROSTER_SLOTS; i++) {
         struct slot *place = &roster->slots[i];
-        if (place->fd < 0 || place->class != class || place->asked == 0)
+        if (place->fd < 0 || place->class != class || !place->ended)
             continue;
         press(place, now_ms);
         ending++;
@@ -245,6 +244,16 @@ bool roster_evict(struct roster *roster, enum roster_class class, uint64_t now_m
         end(victim, victim->phase == ROSTER_WRITING ? SHUT_RDWR : SHUT_RD, now_ms);
     pthread_mutex_unlock(&roster->lock);
     return victim != NULL;
+}
+
+bool roster_has_ended(struct roster *roster, int slot)
+{
+    if (slot < 0)
+        return false;
+    pthread_mutex_lock(&roster->lock);
+    bool ended = roster->slots[slot].ended;
+    pthread_mutex_unlock(&roster->lock);
+    return ended;
 }
 
 size_t roster_expire(struct roster *roster, uint64_t now_ms)

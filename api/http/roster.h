@@ -32,7 +32,7 @@ enum roster_limits {
     ROSTER_IDLE_MS = 10000,    /* between two requests of a connection */
     ROSTER_ENDING_MAX = 32,    /* of a class, ended to make room and not gone yet */
     ROSTER_PATIENCE_MS = 50,   /* for a client that keeps us waiting while others have no place */
-    ROSTER_ASKED_MAX = 10,     /* times that a connection is asked to end before it is cut */
+    ROSTER_CUT_MS = 500,       /* from the end of what comes in to the end of all, while others have no place */
 };
 
 struct roster;
@@ -89,6 +89,9 @@ void roster_stream(struct roster *roster, int slot);
  * Thread: any
  */
 bool roster_evict(struct roster *roster, enum roster_class class, uint64_t now_ms);
+
+/** roster_has_ended() - Whether a connection was ended here, to make room or over its time. @slot: as above. Thread: any */
+bool roster_has_ended(struct roster *roster, int slot);
 
 /** roster_expire() - End what is over its time. Return: how many connections there are. Thread: any */
 size_t roster_expire(struct roster *roster, uint64_t now_ms);

@@ -165,22 +165,121 @@ static void a_body_where_none_is_expected_is_refused(void **state)
     assert_int_equal(ask(*state, "POST /body", "Content-Type: text/plain\r\nContent-Length: 2\r\n", "{}", text), 415);
 }
 
-static void a_body_that_ends_early_ends_the_connection(void **state)
+/* Heads and bodies of which the client sends no more. */
+static const struct {
+    const char *line, *framing, *body;
+} cut_short[] = {
+    {"POST /body", "Content-Length: 1000", ""},
+    {"POST /body", "Content-Length: 1000", "{"},
+    {"POST /body", "Transfer-Encoding: chunked", ""},
+    {"POST /body", "Transfer-Encoding: chunked", "4"},
+    {"POST /body", "Transfer-Encoding: chunked", "4\r\n"},
+    {"POST /body", "Transfer-Encoding: chunked", "4\r\n{}"},
+    {"POST /body", "Transfer-Encoding: chunked", "4\r\n{  }\r\n"},
+    {"POST /body", "Transfer-Encoding: chunked", "4\r\n{  }\r\n0\r\n"},
+    {"POST /body", "Transfer-Encoding: chunked", "4\r\n{  }\r\n0\r\nTrailer: half"},
+};
+
+/* Send a request that ends early: in one piece with its end, or with a pause before the body and another one before the end. */
+static int send_cut_short(const struct server *server, const char *line, const char *framing, const char *body,
+                          bool in_pieces, bool over_tcp)
+{
+    char head[256];
+    int fd = over_tcp ? connect_tcp(server) : connect_unix(server);
+    int length = snprintf(head, sizeof head,
+                          "%s HTTP/1.1\r\nHost: localhost:%u\r\nContent-Type: application/json\r\n%s\r\n\r\n%s", line,
+                          (unsigned)server->address.port, framing, in_pieces ? "" : body);
+    send_all(fd, head, (size_t)length);
+    if (in_pieces) {
+        poll(NULL, 0, 20);
+        send_all(fd, body, strlen(body));
+        poll(NULL, 0, 20);
+    }
+    shutdown(fd, SHUT_WR);
+    return fd;
+}
+
+static void a_body_that_is_cut_short_is_refused_at_once(void **state)
 {
     const struct server *server = *state;
-    for (int i = 0; i < 4; i++) {
-        int fd = i % 2 == 0 ? connect_tcp(server) : connect_unix(server);
-        char request[160];
-        int length = snprintf(request, sizeof request,
-                              "POST /body HTTP/1.1\r\nHost: localhost:%u\r\nContent-Type: application/json\r\n"
-                              "Content-Length: 1000\r\n\r\n{",
-                              (unsigned)server->address.port);
-        send_all(fd, request, (size_t)length);
-        poll(NULL, 0, 50);
-        uint64_t before_ms = clock_monotonic_ms();
-        shutdown(fd, SHUT_WR);
+    char text[ANSWER_BYTES];
+    for (size_t i = 0; i < sizeof cut_short / sizeof cut_short[0]; i++) {
+        for (unsigned way = 0; way < 4; way++) {
+            uint64_t before_ms = clock_monotonic_ms();
+            int fd = send_cut_short(server, cut_short[i].line, cut_short[i].framing, cut_short[i].body, way % 2 == 1,
+                                    way / 2 == 1);
+            unsigned status = read_answer(fd, text);
+            if (status != 400 || strstr(text, "/v1/problems/bad-request") == NULL)
+                fail_msg("%zu, way %u: %u\n%s", i, way, status, text);
+            assert_non_null(strstr(text, "\r\nContent-Type: application/problem+json\r\n"));
+            assert_non_null(strstr(text, "\r\nConnection: close\r\n"));
+            assert_true(is_closed(fd));
+            assert_true(clock_monotonic_ms() - before_ms < HTTP_IDLE_S * 1000 / 2);
+            close(fd);
+        }
+    }
+    assert_int_equal(ask(server, "GET /hello", "", "", text), 200);
+}
+
+/* What is refused anyway keeps its reason. */
+static void a_refused_body_that_is_cut_short_is_told_why_it_was_refused(void **state)
+{
+    const struct server *server = *state;
+    char text[ANSWER_BYTES];
+    for (unsigned way = 0; way < 4; way++) {
+        int fd = send_cut_short(server, "POST /nowhere", "Content-Length: 9", "{", way % 2 == 1, way / 2 == 1);
+        assert_int_equal(read_answer(fd, text), 404);
+        assert_non_null(strstr(text, "HTTP/1.1 404 Not Found\r\n"));
+        assert_non_null(strstr(text, "/v1/problems/not-found"));
         assert_true(is_closed(fd));
-        assert_true(clock_monotonic_ms() - before_ms < ROSTER_IDLE_MS);
+        close(fd);
+    }
+}
+
+/* Nor is it told that its body was short, whose place somebody else was given. */
+static void one_that_is_ended_to_make_room_is_told_nothing(void **state)
+{
+    const struct server *server = *state;
+    static int slow[ROSTER_SERVED_MAX];
+    static const char half[] = "POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                               "Content-Length: 1000\r\n\r\n{";
+    static const char whole[] = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    char text[ANSWER_BYTES];
+    for (size_t i = 0; i < ROSTER_SERVED_MAX; i++) {
+        slow[i] = connect_unix(server);
+        send_all(slow[i], half, sizeof half - 1);
+    }
+    poll(NULL, 0, 2 * ROSTER_PATIENCE_MS);
+    int fd = connect_unix(server);
+    send_all(fd, whole, sizeof whole - 1);
+    assert_int_equal(read_answer(fd, text), 200);
+    close(fd);
+    size_t ended = 0;
+    for (size_t i = 0; i < ROSTER_SERVED_MAX; i++) {
+        ssize_t got = recv(slow[i], text, sizeof text, MSG_DONTWAIT);
+        assert_true(got <= 0);
+        ended += got == 0 ? 1 : 0;
+        close(slow[i]);
+    }
+    assert_true(ended > 0);
+}
+
+/* The next request of a connection is nobody's business before its head is whole, as the first one. */
+static void a_second_head_that_is_cut_short_ends_the_connection_at_once(void **state)
+{
+    const struct server *server = *state;
+    static const char *const halves[] = {"G", "GET /hello HTTP/1.1\r\n", "GET /hello HTTP/1.1\r\nHost: loc"};
+    for (size_t i = 0; i < sizeof halves / sizeof halves[0]; i++) {
+        char request[256];
+        char text[ANSWER_BYTES];
+        int fd = connect_unix(server);
+        uint64_t before_ms = clock_monotonic_ms();
+        int length = snprintf(request, sizeof request, "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n%s", halves[i]);
+        send_all(fd, request, (size_t)length);
+        shutdown(fd, SHUT_WR);
+        assert_int_equal(read_answer(fd, text), 200);
+        assert_true(is_closed(fd));
+        assert_true(clock_monotonic_ms() - before_ms < HTTP_IDLE_S * 1000 / 2);
         close(fd);
     }
 }
@@ -197,7 +296,10 @@ int main(void)
         SERVED(a_body_that_is_too_large_is_413_however_it_is_framed),
         SERVED(headers_that_are_too_large_are_431),
         SERVED(a_body_where_none_is_expected_is_refused),
-        SERVED(a_body_that_ends_early_ends_the_connection),
+        SERVED(a_body_that_is_cut_short_is_refused_at_once),
+        SERVED(a_refused_body_that_is_cut_short_is_told_why_it_was_refused),
+        SERVED(one_that_is_ended_to_make_room_is_told_nothing),
+        SERVED(a_second_head_that_is_cut_short_ends_the_connection_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
