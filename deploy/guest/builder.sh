@@ -129,7 +129,8 @@ prepare() {
 		work=${XDG_CACHE_HOME:-$HOME/.cache}/omertad/$label
 	fi
 	cache=$work/cache
-	mkdir -p "$cache" "$(dirname "$output")" || die "cannot write to $work or $(dirname "$output")"
+	# What is not there yet is made for this user alone: the daemon starts with no data folder that others can read.
+	(umask 077 && mkdir -p "$cache" "$(dirname "$output")") || die "cannot write to $work or $(dirname "$output")"
 	work=$(cd "$work" && pwd)
 	cache=$work/cache
 	output=$(cd "$(dirname "$output")" && pwd)/$(basename "$output")

@@ -87,6 +87,13 @@ class Builders(unittest.TestCase):
         self.assertEqual(["tiny: making files ...", "tiny: files made", f"tiny: {self.image} is ready"], done.stdout.splitlines())
         self.assert_tidy()
 
+    def test_what_is_made_above_an_image_is_its_user_s_alone(self):
+        """The first image may come before the daemon, which starts with no data folder that others can read."""
+        self.image = self.folder / "data/images/tiny"
+        self.assertEqual(0, self.build().returncode)
+        modes = [folder.stat().st_mode & 0o777 for folder in (self.folder / "data", self.image.parent, self.image)]
+        self.assertEqual([0o700, 0o700, 0o755], modes)
+
     def test_on_a_terminal_one_line_counts_and_is_gone_at_the_end(self):
         code, written = on_terminal(self.command(), {"TINY_SECONDS": "2.5"})
         self.assertEqual(0, code, written)
