@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,33 @@ static const uint64_t CLOCK_LEAST_MS = UINT64_C(1704067200000); /* 2024-01-01 */
 
 /* ---- hypervisor ------------------------------------------------------------------------------------------------ */
 
+/* Start a program that prints into a descriptor and is heard nowhere else. Return: 0 or negative errno */
+static int start_program(const char *program, const char *const *options, int out, pid_t *ret_pid)
+{
+    char words[OPTIONS_MAX + 1][CONFIG_PATH_BYTES];
+    snprintf(words[0], sizeof words[0], "%s", program);
+    char *arguments[OPTIONS_MAX + 2] = {words[0], NULL};
+    for (size_t i = 0; i < OPTIONS_MAX && options[i] != NULL; i++) {
+        snprintf(words[i + 1], sizeof words[i + 1], "%s", options[i]);
+        arguments[i + 1] = words[i + 1];
+    }
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    sigset_t plain;
+    sigemptyset(&plain);
+    sigaddset(&plain, SIGPIPE); /* ignored here, which a program inherits; pasta does not start then */
+    posix_spawnattr_setsigdefault(&attributes, &plain);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    int failed = posix_spawnp(ret_pid, program, &actions, &attributes, arguments, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return -failed;
+}
+
 /* First line of what a program prints before it ends. @options: up to three, and NULL. Return: 0; negative when it failed */
 static int program_says(const char *program, const char *const *options, char ret_line[static VERSION_BYTES])
 {
@@ -61,22 +89,10 @@ static int program_says(const char *program, const char *const *options, char re
     int out SCOPED_FD = pipe_fds[1];
     (void)fcntl(in, F_SETFD, FD_CLOEXEC); /* not every system has pipe2(2), and this command has one thread */
     (void)fcntl(out, F_SETFD, FD_CLOEXEC);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    char words[OPTIONS_MAX + 1][CONFIG_PATH_BYTES];
-    snprintf(words[0], sizeof words[0], "%s", program);
-    char *arguments[OPTIONS_MAX + 2] = {words[0], NULL};
-    for (size_t i = 0; i < OPTIONS_MAX && options[i] != NULL; i++) {
-        snprintf(words[i + 1], sizeof words[i + 1], "%s", options[i]);
-        arguments[i + 1] = words[i + 1];
-    }
     pid_t pid;
-    int failed = posix_spawnp(&pid, program, &actions, NULL, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (failed != 0)
-        return -failed;
+    int rc = start_program(program, options, out, &pid);
+    if (rc != 0)
+        return rc;
     fd_close(&out);
     size_t length = 0;
     ssize_t got = 1;
@@ -225,18 +241,21 @@ static void check_direct(struct doctor_report *report, const struct config *conf
     bool offered = config->network.mode == MODE_DIRECT || config->network.allow_mode_override;
     enum doctor_level level = config->network.mode == MODE_DIRECT ? DOCTOR_FAIL : offered ? DOCTOR_WARN : DOCTOR_NOTE;
     static const char *const options[] = {"--version", NULL};
-    const struct doctor_finding no_pasta = {.level = level,
-                                            .check = "pasta",
-                                            .why = "direct mode carries its machines' traffic with it",
-                                            .mend = "apt install passt"};
+    struct doctor_finding no_pasta = {.level = level,
+                                      .check = "pasta",
+                                      .why = "direct mode carries its machines' traffic with it",
+                                      .mend = "apt install passt"};
     const struct doctor_finding refused = {.level = level,
                                            .check = "direct",
                                            .why = offered
                                                       ? "the configuration offers it, and every such lease is refused"
                                                       : "no matter: the configuration does not offer it"};
     char version[VERSION_BYTES] = "";
-    if (program_says("pasta", options, version) < 0)
-        doctor_find(report, &no_pasta, "pasta does not run");
+    int rc = program_says("pasta", options, version);
+    if (rc == -EIO)
+        no_pasta.mend = "pasta --version says why";
+    if (rc < 0)
+        doctor_find(report, &no_pasta, "pasta %s", rc == -EIO ? "does not run" : "is not installed");
     else
         doctor_ok(report, "pasta", "%s", version);
     doctor_judge_namespaces(report, level, try_namespaces(), read_number("/proc/sys/user/max_user_namespaces"),

@@ -42,9 +42,9 @@ class Doctor(LabCase):
     def test_a_good_machine_can_serve(self):
         found = self._ask(status=0)
         for check in ("config", "hypervisor", "sandbox", "image", "data", "runtime", "daemon", "port", "memory",
-                      "disk"):
+                      "disk", "pasta"):
             self.assertEqual("ok", found[check]["level"], found[check])
-        for check in ("user", "accelerator", "pasta", "namespaces", "tun", "direct", "descriptors", "threads", "clock"):
+        for check in ("user", "accelerator", "namespaces", "tun", "direct", "descriptors", "threads", "clock"):
             self.assertIn(check, found)
         lines = self.home.run("doctor", "--config", self.home.config_file).stdout.splitlines()
         words = [line.split()[:2] for line in lines if line[0] != " "]
@@ -83,6 +83,13 @@ class Doctor(LabCase):
         self._expect(self._ask(before=without)["pasta"], "warn", "apt install passt")
         self.home.configure({})
         self._expect(self._ask(before=without, status=0)["pasta"], "note", "apt install passt")
+
+    def test_with_a_pasta_that_does_not_run(self):
+        stub = self.home.folder / "pasta"
+        stub.write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
+        stub.chmod(0o755)
+        path = f"PATH={self.home.folder}:{os.environ['PATH']}"
+        self._expect(self._ask(before=("env", path), status=0)["pasta"], "note", "pasta --version says why")
 
     def test_without_an_image_and_with_a_broken_one(self):
         with open(self.home.images / "micro/initrd", "ab") as file:
