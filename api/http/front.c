@@ -108,10 +108,12 @@ static bool look(struct front *front, struct queue *queue, struct waiting *waiti
 /* Whether a connection still waits after the turn that is due to it. @seen: what poll(2) said of it */
 static bool give_turn(struct front *front, struct queue *queue, struct waiting *waiting, short seen, uint64_t now_ms)
 {
-    bool due = waiting->state == STATE_SILENT ? seen != 0 : waiting->look_ms <= now_ms;
+    bool ended =
+        (seen & (POLLHUP | POLLERR | POLLRDHUP)) != 0; /* nothing more comes: all that will be there is there */
+    bool due = waiting->state == STATE_SILENT ? seen != 0 : ended || waiting->look_ms <= now_ms;
     if (due && !look(front, queue, waiting, now_ms))
         return false;
-    bool gone = waiting->state == STATE_PART && (seen & (POLLHUP | POLLERR | POLLRDHUP)) != 0;
+    bool gone = waiting->state == STATE_PART && ended;
     if (!gone && now_ms - waiting->since_ms < FRONT_HEAD_MS)
         return true;
     fd_close(&waiting->fd);

@@ -124,6 +124,21 @@ static void a_whole_head_is_handed_on_however_it_came(void **state)
     assert_int_equal(world->taken, 3);
 }
 
+/* The rest and the end may come together, between two looks. */
+static void a_head_whose_rest_comes_with_the_end_is_handed_on(void **state)
+{
+    struct world *world = *state;
+    for (int i = 0; i < 20; i++) {
+        int fd = dial(world);
+        say(fd, "GET / HTTP/1.1\r\n");
+        poll(NULL, 0, FRONT_LOOK_MS + i % 5);
+        say(fd, "Host: x\r\n\r\n");
+        shutdown(fd, SHUT_WR);
+        assert_true(is_answered(fd));
+        close(fd);
+    }
+}
+
 static void half_a_head_is_nobodys_business(void **state)
 {
     struct world *world = *state;
@@ -215,9 +230,13 @@ static void an_end_closes_what_waits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_WORLD(a_whole_head_is_handed_on_however_it_came), WITH_WORLD(half_a_head_is_nobodys_business),
-        WITH_WORLD(a_head_that_is_too_long_is_refused),        WITH_WORLD(a_whole_head_waits_for_a_place),
-        WITH_WORLD(the_oldest_half_gives_way_to_the_new),      WITH_WORLD(an_end_closes_what_waits),
+        WITH_WORLD(a_whole_head_is_handed_on_however_it_came),
+        WITH_WORLD(a_head_whose_rest_comes_with_the_end_is_handed_on),
+        WITH_WORLD(half_a_head_is_nobodys_business),
+        WITH_WORLD(a_head_that_is_too_long_is_refused),
+        WITH_WORLD(a_whole_head_waits_for_a_place),
+        WITH_WORLD(the_oldest_half_gives_way_to_the_new),
+        WITH_WORLD(an_end_closes_what_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
