@@ -1,5 +1,6 @@
 /* Any bytes on a connection of a real server, and then the end of what is sent: it answers with a status line or closes, without
  * waiting for more, and the next client, who behaves, is answered all the same. */
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -83,6 +84,17 @@ static int connect_to(void)
     return fd;
 }
 
+/* Whether there is something to read, or the end of it. The fuzzer's own alarm is no answer. */
+static bool is_answered(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    int count;
+    do
+        count = poll(&ready, 1, WAIT_MS);
+    while (count < 0 && errno == EINTR);
+    return count > 0;
+}
+
 /* Send all, say that this was all, read to the end. Return: bytes of the answer, terminated */
 static size_t exchange(const uint8_t *bytes, size_t length, char *ret_answer)
 {
@@ -96,10 +108,9 @@ static size_t exchange(const uint8_t *bytes, size_t length, char *ret_answer)
     }
     (void)shutdown(fd, SHUT_WR);
     size_t used = 0;
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
     ssize_t some = 1;
     while (some > 0 && used < ANSWER_BYTES - 1) {
-        EXPECT(poll(&ready, 1, WAIT_MS) > 0);
+        EXPECT(is_answered(fd));
         some = recv(fd, ret_answer + used, ANSWER_BYTES - 1 - used, 0);
         used += some > 0 ? (size_t)some : 0;
     }
