@@ -14,8 +14,15 @@ variant := $(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(PORTABLE),-p
 BUILD := build/host$(variant)
 Q := $(if $(V),,@)
 
+# Elsewhere there is nothing but the portable twins, among them kqueue(2)'s; tests on Linux have a stand-in for that.
+LINUX := $(findstring Linux,$(shell uname -s))
+ifeq ($(LINUX),)
+PORTABLE := 1
+endif
+KQUEUE_STAND_IN := $(if $(LINUX),-Itests/vmm/kqueue)
+
 # Threads confine themselves on Linux; not where a sanitizer's runtime has to make calls of its own.
-CONFINED := $(if $(PORTABLE)$(SANITIZE),,$(findstring Linux,$(shell uname -s)))
+CONFINED := $(if $(PORTABLE)$(SANITIZE),,$(LINUX))
 PACKAGES := libmicrohttpd jansson sqlite3 libsodium libisofs-1 $(if $(CONFINED),libseccomp)
 # Looked up only when something is compiled, so that `make deps` works on a machine without them.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
@@ -27,14 +34,14 @@ HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE)$(COVERAGE),,-D_FORT
              $(if $(findstring x86_64,$(shell uname -m)),-fstack-clash-protection -fcf-protection)
 OPTIMIZE := $(if $(COVERAGE),-O0,-O2) -g
 COVERED := -fprofile-instr-generate -fcoverage-mapping
-CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1) \
+CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1 $(KQUEUE_STAND_IN)) \
             $(if $(COVERAGE),-DOMERTAD_COVERAGE=1) \
             $(if $(CONFINED),-DOMERTAD_CONFINED=1)
 CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pthread \
           $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all) \
           $(if $(COVERAGE),$(COVERED))
 LDFLAGS += -pie -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(if $(COVERAGE),$(COVERED)) \
-           $(if $(findstring Linux,$(shell uname -s)),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
+           $(if $(LINUX),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
 
 # A frame passes a dozen small functions of as many files in nat/: where the compiler is GCC they are compiled as one for what
 # is linked with LINK_AS_ONE, and file by file as well for the tests, which so link fast. A tenth of the NAT's own time.
@@ -98,6 +105,8 @@ $(BUILD)/tests/%: tests/%.c $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $(LINK_APART) $(LDFLAGS) -o $@ $< \
 	    $(TEST_SUPPORT_OBJECTS) $(BUILD)/libomertad.a $(PKG_LIBS) -lcmocka
+
+$(BUILD)/tests/vmm/test_exit_watch_kqueue: private CPPFLAGS += $(KQUEUE_STAND_IN)
 
 # A hostile guest and its consumer, for the frame suite of tests/system.
 $(BUILD)/frame_storm: tests/system/native/frame_storm.c
@@ -307,7 +316,7 @@ $(BUILD)/tidy/%.ok: %.c $(HEADERS) .clang-tidy
 lint: ## formatting, clang-tidy, shellcheck
 	$(Q)sh deploy/install-deps.sh build lint test
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/embed/embed.h
-	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/*/native/*.[ch] tests/api/*/*.[ch])
+	$(Q)clang-format --dry-run --Werror $(SOURCES) api/main.c $(HEADERS) $(wildcard tests/*/*.[ch] tests/*/*/*/*.h tests/*/native/*.[ch] tests/api/*/*.[ch])
 	$(Q)shellcheck deploy/*.sh deploy/guest/*.sh deploy/completion/*.bash deploy/slurm/*.sbatch base/*.sh .ci/run
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) $(TIDY_STAMPS)
 	$(Q)echo "lint: done"

@@ -125,7 +125,7 @@ static bool trial_wait(struct child *child, uint32_t limit_ms, struct child_exit
     while (!child_reap(child, ret_exit)) {
         if (clock_monotonic_ms() - start_ms >= limit_ms)
             return false;
-        struct pollfd waits[] = {{.fd = child->pidfd, .events = POLLIN}, {.fd = child->output_fd, .events = POLLIN}};
+        struct pollfd waits[] = {{.fd = child->exit_fd, .events = POLLIN}, {.fd = child->output_fd, .events = POLLIN}};
         poll(waits, 2, TRIAL_TICK_MS);
         child_read_output(child);
     }

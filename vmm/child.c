@@ -31,6 +31,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "vmm/attachment.h"
+#include "vmm/exit_watch.h"
 #include "vmm/process.h"
 #include "vmm/vmm.h"
 
@@ -169,23 +170,13 @@ static int open_pipe(int ret_fds[2])
 #endif
 }
 
-static int open_pidfd(pid_t pid)
+static int send_signal(pid_t pid, int exit_fd, int signal)
 {
 #ifndef OMERTAD_PORTABLE
-    return (int)syscall(SYS_pidfd_open, pid, 0);
+    if (exit_fd >= 0)
+        return syscall(SYS_pidfd_send_signal, exit_fd, signal, NULL, 0) == 0 ? 0 : -errno;
 #else
-    (void)pid;
-    return -1;
-#endif
-}
-
-static int send_signal(pid_t pid, int pidfd, int signal)
-{
-#ifndef OMERTAD_PORTABLE
-    if (pidfd >= 0)
-        return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0 ? 0 : -errno;
-#else
-    (void)pidfd;
+    (void)exit_fd;
 #endif
     return kill(pid, signal) == 0 ? 0 : -errno;
 }
@@ -221,7 +212,7 @@ static int run_plan(struct plan *plan, struct child *ret_child, struct error *er
     if (pid < 0)
         return error_set(err, -errno, "cannot start a process: %s", strerror(errno));
     ret_child->pid = pid;
-    ret_child->pidfd = open_pidfd(pid); /* -1 makes the supervisor look every CHILD_TICK_MS */
+    ret_child->exit_fd = exit_watch_open(pid); /* -1 makes the supervisor look every CHILD_TICK_MS */
     ret_child->start_ticks = process_start_ticks(pid, NULL);
     return 0;
 }
@@ -329,12 +320,12 @@ int child_spawn(const char *path, char *const argv[], const struct child_fd *fds
 
 void child_init(struct child *child)
 {
-    *child = (struct child){.pidfd = -1, .start_fd = -1, .output_fd = -1};
+    *child = (struct child){.exit_fd = -1, .start_fd = -1, .output_fd = -1};
 }
 
 int child_signal(const struct child *child, int signal)
 {
-    return child->pid == 0 ? -ESRCH : send_signal(child->pid, child->pidfd, signal);
+    return child->pid == 0 ? -ESRCH : send_signal(child->pid, child->exit_fd, signal);
 }
 
 static struct child_exit exit_of(int status)
@@ -347,11 +338,11 @@ static struct child_exit exit_of(int status)
 /* Nobody waits for the process of another parent; its descriptor says when it has ended. */
 static bool reap_adopted(struct child *child, struct child_exit *ret_exit)
 {
-    struct pollfd ended = {.fd = child->pidfd, .events = POLLIN};
+    struct pollfd ended = {.fd = child->exit_fd, .events = POLLIN};
     if (child->pid == 0 || poll(&ended, 1, 0) <= 0)
         return false;
     child->pid = 0;
-    fd_close(&child->pidfd);
+    fd_close(&child->exit_fd);
     *ret_exit = (struct child_exit){.code = -1, .signal = 0};
     return true;
 }
@@ -364,7 +355,7 @@ bool child_reap(struct child *child, struct child_exit *ret_exit)
     if (child->pid == 0 || wait_for(child->pid, &status, WNOHANG) != child->pid)
         return false;
     child->pid = 0;
-    fd_close(&child->pidfd);
+    fd_close(&child->exit_fd);
     *ret_exit = exit_of(status);
     return true;
 }
@@ -410,7 +401,7 @@ const char *child_format_output(const struct child *child, char *ret_text, size_
 void child_leave(struct child *child)
 {
     fd_close(&child->start_fd);
-    fd_close(&child->pidfd);
+    fd_close(&child->exit_fd);
     fd_close(&child->output_fd);
     child->pid = 0;
 }
@@ -421,7 +412,7 @@ void child_close(struct child *child)
     if (child->pid != 0) {
         (void)child_signal(child, SIGKILL);
         if (child->adopted)
-            (void)process_await_end(child->pidfd, child->pid, child->start_ticks);
+            (void)process_await_end(child->exit_fd, child->pid, child->start_ticks);
         else
             (void)wait_for(child->pid, &status, 0);
     }
@@ -436,16 +427,16 @@ int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct c
     if (pid <= 1 || pid > INT32_MAX || pid == getpid() || start_ticks == 0 || *vmm_boot_id(boot) == '\0' ||
         strcmp(boot, boot_id) != 0)
         return error_set(err, -ESRCH, "process %" PRId64 " is not of this boot", pid);
-    /* The pidfd comes first: what is read about the pid afterwards is true of the process that it holds. */
-    int pidfd SCOPED_FD = open_pidfd((pid_t)pid);
+    /* The descriptor comes first: what is read about the pid afterwards is true of the process that it holds. */
+    int exit_fd SCOPED_FD = exit_watch_open((pid_t)pid);
     if (!process_runs((pid_t)pid, start_ticks))
         return error_set(err, -ESRCH, "process %" PRId64 " is not there any more", pid);
-    if (pidfd < 0)
-        return error_set(err, -ENOTSUP, "this system has no descriptor for a process");
+    if (exit_fd < 0 || !EXIT_WATCH_HOLDS)
+        return error_set(err, -ENOTSUP, "this system has no descriptor that holds a process");
     child_init(ret_child);
     ret_child->pid = (pid_t)pid;
     ret_child->adopted = true;
-    ret_child->pidfd = fd_take(&pidfd);
+    ret_child->exit_fd = fd_take(&exit_fd);
     ret_child->start_ticks = start_ticks;
     return 0;
 }
@@ -455,14 +446,16 @@ int vmm_reap_stray(int64_t pid, uint64_t start_ticks, const char *boot_id, struc
     struct child stray;
     child_init(&stray);
     int rc = child_adopt(pid, start_ticks, boot_id, &stray, NULL);
-    if (rc == -ENOTSUP)
+    if (rc == -ENOTSUP) {
         stray.pid = (pid_t)pid;
-    else if (rc != 0)
+        stray.exit_fd = exit_watch_open(stray.pid);
+    } else if (rc != 0) {
         return 0;
+    }
     rc = child_signal(&stray, SIGKILL);
     if (rc == 0)
-        rc = process_await_end(stray.pidfd, stray.pid, start_ticks);
-    fd_close(&stray.pidfd);
+        rc = process_await_end(stray.exit_fd, stray.pid, start_ticks);
+    fd_close(&stray.exit_fd);
     if (rc == -ESRCH)
         return 0;
     return rc == 0 ? 1 : error_set(err, rc, "cannot end process %" PRId64 ": %s", pid, strerror(-rc));

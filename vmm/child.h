@@ -13,7 +13,7 @@ enum child_limits {
     CHILD_FD_MAX = 16,         /* a hypervisor takes seven */
     CHILD_FD_TO_MAX = 63,      /* targets stay below the numbers that are used while they are moved into place */
     CHILD_OUTPUT_BYTES = 1024, /* the newest bytes of stdout and stderr that are kept for an error message */
-    CHILD_TICK_MS = 20,        /* how often to look for an exit where the system has no pidfd */
+    CHILD_TICK_MS = 20,        /* how often to look for an exit that no descriptor tells of */
 };
 
 /** struct child_fd - The parent's descriptor @from becomes the child's descriptor @to, 3 to CHILD_FD_TO_MAX. */
@@ -38,7 +38,7 @@ enum child_bond {
  * struct child - One running child
  * @pid:         0 once it has been reaped
  * @adopted:     a process that an earlier daemon started: it cannot be waited for, so how it ended stays unknown
- * @pidfd:       readable when the child has ended; -1 where the system has none
+ * @exit_fd:     readable when the child has ended (exit_watch.h); negative: there is none, and who waits has to look
  * @start_fd:    the child waits at its other end for child_release(), and says there what came of it; -1 once that is known
  * @released:    child_release() was called
  * @output_fd:   what the child prints, non-blocking; -1 once it is at its end
@@ -51,7 +51,7 @@ enum child_bond {
 struct child {
     pid_t pid;
     bool adopted;
-    int pidfd;
+    int exit_fd;
     int start_fd;
     bool released;
     int output_fd;
@@ -106,7 +106,7 @@ int child_spawn(const char *path, char *const argv[], const struct child_fd *fds
  * child_adopt() - Take over a process that an earlier daemon started
  * @start_ticks, @boot_id: with the pid its identity; all three have to hold
  * @ret_child: filled on success; nothing of what it prints is heard
- * Return:     0; -ESRCH when there is no such process any more; -ENOTSUP where the system has no pidfd
+ * Return:     0; -ESRCH when there is no such process any more; -ENOTSUP where the system has no descriptor that holds one
  * Thread:     any
  */
 int child_adopt(int64_t pid, uint64_t start_ticks, const char *boot_id, struct child *ret_child, struct error *err);

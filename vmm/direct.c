@@ -179,7 +179,7 @@ void direct_close(struct direct *direct, struct child *guard)
     struct child_exit ended;
     direct_kill(guard);
     for (uint64_t limit = clock_monotonic_ms() + CLOSE_MS; guard->pid != 0 && clock_monotonic_ms() < limit;) {
-        struct pollfd polled = {.fd = guard->pidfd, .events = POLLIN};
+        struct pollfd polled = {.fd = guard->exit_fd, .events = POLLIN};
         (void)poll(&polled, 1, CHILD_TICK_MS);
         (void)child_reap(guard, &ended);
     }
@@ -199,7 +199,7 @@ static bool await_trial(struct direct *direct, struct child *guard)
     for (uint64_t limit = clock_monotonic_ms() + CHECK_MS; clock_monotonic_ms() < limit;) {
         struct pollfd polls[] = {{.fd = direct->line_fd, .events = POLLIN},
                                  {.fd = guard->output_fd, .events = POLLIN},
-                                 {.fd = guard->pidfd, .events = POLLIN}};
+                                 {.fd = guard->exit_fd, .events = POLLIN}};
         (void)poll(polls, sizeof polls / sizeof *polls, CHILD_TICK_MS);
         if (polls[0].revents != 0)
             ready = direct_receive(direct, NULL) == 1 || ready;

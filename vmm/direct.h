@@ -18,7 +18,7 @@
  * 1. By itself or over QMP, QEMU ends first, pasta and the guard follow. The guard's exit code is QEMU's, or 128 and the
  *    signal that ended it.
  * 2. By force: direct_kill() instead of child_signal(..., SIGKILL); the guard kills and reaps all of it.
- * 3. The guard ends when nothing of the machine is left: child.pidfd and child_reap() mean what they mean in any mode.
+ * 3. The guard ends when nothing of the machine is left: child.exit_fd and child_reap() mean what they mean in any mode.
  * 4. direct_keeper_remove(), whose failure is the cause of the end if it has one, then direct_close() in place of
  *    child_close().
  *

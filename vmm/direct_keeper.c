@@ -84,7 +84,7 @@ static int await(struct child *nft, struct error *err)
     struct child_exit ended = {.code = -1};
     bool over = false;
     for (uint64_t limit = clock_monotonic_ms() + DIRECT_KEEPER_RUN_MS; !over && clock_monotonic_ms() < limit;) {
-        struct pollfd polls[] = {{.fd = nft->pidfd, .events = POLLIN}, {.fd = nft->output_fd, .events = POLLIN}};
+        struct pollfd polls[] = {{.fd = nft->exit_fd, .events = POLLIN}, {.fd = nft->output_fd, .events = POLLIN}};
         (void)poll(polls, sizeof polls / sizeof *polls, CHILD_TICK_MS);
         child_read_output(nft);
         over = child_reap(nft, &ended);

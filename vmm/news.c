@@ -29,7 +29,7 @@ static void condemn(struct machine *machine, const struct nat_violation *violati
 
 static void note_gone(struct machine *machine)
 {
-    struct pollfd process = {.fd = machine->child.pidfd, .events = POLLIN};
+    struct pollfd process = {.fd = machine->child.exit_fd, .events = POLLIN};
     if (machine->condemned && machine->gone_ms == 0 && process.fd >= 0 && poll(&process, 1, 0) > 0)
         machine->gone_ms = clock_monotonic_ms();
 }

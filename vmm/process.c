@@ -20,7 +20,7 @@
 #include "vmm/vmm.h"
 
 enum {
-    TICK_MS = 20,    /* how often to look where the system has no pidfd */
+    TICK_MS = 20,    /* how often to look for an end that no descriptor tells of */
     STRAY_MS = 5000, /* a killed process with a lot of memory may take a second */
     STAT_BYTES = 1024,
     STAT_FIELD_STATE = 3,
@@ -106,9 +106,9 @@ bool process_runs(pid_t pid, uint64_t start_ticks)
     return process_start_ticks(pid, &ended) == start_ticks && !ended;
 }
 
-int process_await_end(int pidfd, pid_t pid, uint64_t start_ticks)
+int process_await_end(int exit_fd, pid_t pid, uint64_t start_ticks)
 {
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    struct pollfd ended = {.fd = exit_fd, .events = POLLIN};
     for (uint64_t limit = clock_monotonic_ms() + STRAY_MS; process_runs(pid, start_ticks);) {
         if (clock_monotonic_ms() > limit)
             return -ETIMEDOUT;

@@ -20,10 +20,10 @@ bool process_runs(pid_t pid, uint64_t start_ticks);
 
 /**
  * process_await_end() - Wait for the end of a killed process that is nobody's child here
- * @pidfd: -1 where the system has none
+ * @exit_fd: readable then; -1: there is none
  * Return: 0; -ETIMEDOUT after five seconds
  * Thread: any
  */
-int process_await_end(int pidfd, pid_t pid, uint64_t start_ticks);
+int process_await_end(int exit_fd, pid_t pid, uint64_t start_ticks);
 
 #endif

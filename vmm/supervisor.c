@@ -174,7 +174,7 @@ static int wait_ms(const struct vmm *vmm, uint64_t now_ms)
     for (size_t at = 0; at < vmm->served_count; at++) {
         const struct machine *machine = vmm->served[at];
         uint64_t timer_ms = news_report_waits(machine) ? now_ms : lifecycle_next_ms(machine);
-        if (machine->child.pid != 0 && machine->child.pidfd < 0 && now_ms + CHILD_TICK_MS < timer_ms)
+        if (machine->child.pid != 0 && machine->child.exit_fd < 0 && now_ms + CHILD_TICK_MS < timer_ms)
             timer_ms = now_ms + CHILD_TICK_MS;
         if (timer_ms < next_ms)
             next_ms = timer_ms;
@@ -200,7 +200,7 @@ static int fd_at(const struct machine *machine, enum poll_place place)
     case POLL_CONTROL:
         return machine->qmp.fd >= 0 ? machine->qmp.fd : machine->rest.fd;
     case POLL_CHILD:
-        return machine->child.pidfd;
+        return machine->child.exit_fd;
     case POLL_REPORT:
         return machine->report_fd;
     }
@@ -241,7 +241,7 @@ static void take_one(struct vmm *vmm, struct machine *machine, unsigned ready)
         news_line(vmm, machine);
     if (ready & 1u << POLL_CONTROL)
         vmm->places.hypervisor->hear(vmm, machine);
-    if (ready & 1u << POLL_CHILD || (machine->child.pid != 0 && machine->child.pidfd < 0))
+    if (ready & 1u << POLL_CHILD || (machine->child.pid != 0 && machine->child.exit_fd < 0))
         lifecycle_child(vmm, machine);
     if (ready & 1u << POLL_REPORT || news_report_waits(machine))
         news_report(vmm, machine);

@@ -130,7 +130,7 @@ static struct child_exit await_exit(struct child *child)
     struct child_exit how;
     for (int waited = 0; !child_reap(child, &how); waited += CHILD_TICK_MS) {
         assert_true(waited < WAIT_MS);
-        struct pollfd fds[] = {{.fd = child->pidfd, .events = POLLIN}, {.fd = child->output_fd, .events = POLLIN}};
+        struct pollfd fds[] = {{.fd = child->exit_fd, .events = POLLIN}, {.fd = child->output_fd, .events = POLLIN}};
         poll(fds, 2, CHILD_TICK_MS);
         child_read_output(child);
     }

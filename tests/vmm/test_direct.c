@@ -182,7 +182,7 @@ static void wait_said(struct machine *machine)
 static struct child_exit wait_end(struct machine *machine)
 {
     struct child_exit ended = {.code = -1};
-    struct pollfd end = {.fd = machine->guard.pidfd, .events = POLLIN};
+    struct pollfd end = {.fd = machine->guard.exit_fd, .events = POLLIN};
     assert_int_equal(poll(&end, 1, WAIT_MS), 1);
     assert_true(child_reap(&machine->guard, &ended));
     return ended;
