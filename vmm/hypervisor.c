@@ -14,7 +14,8 @@ static const struct hypervisor hypervisors[] = {
                              .answers = machine_qemu_answers,
                              .ask_to_end = machine_qemu_ask_to_end,
                              .hear = news_qmp},
-    /* Its network attachment cannot be connected anew, so nothing of it could be taken over. */
+    /* Its network attachment cannot be connected anew, so nothing of it could be taken over. vmm_direct_none() says why it
+     * has no direct mode. */
     [VMM_HYPERVISOR_VFKIT] = {.name = "vfkit",
                               .install = "brew install vfkit",
                               .accelerator = "vz",
@@ -66,7 +67,12 @@ bool vmm_hypervisor_parse(const char *name, enum vmm_hypervisor *ret_hypervisor)
 
 int vmm_direct_none(struct error *err)
 {
-    error_set(err, -ENOTSUP, "this hypervisor's machines have no direct mode");
+    /* vmnet's shared mode: the guest, the host and other guests are one subnet, and beyond it all is routed that the host
+     * reaches. Rules of pf that closed it are root's. Source: vmnet.h, VMNET_SHARED_MODE; vfkit doc/usage.md */
+    error_set(
+        err, -ENOTSUP,
+        "vfkit's own network (virtio-net,nat) leaves the provider's addresses, its local network and other guests "
+        "open to a guest, and direct mode promises that they are closed");
     error_tag(err, "direct-unavailable", "/network/mode");
     return -ENOTSUP;
 }

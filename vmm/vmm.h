@@ -487,8 +487,9 @@ const char *vmm_end_name(enum vmm_end end);
 int vmm_direct_check(struct error *err);
 
 /**
- * vmm_direct_none() - As vmm_direct_check() for a hypervisor whose machines have no direct mode
- * Return: -ENOTSUP with slug "direct-unavailable"
+ * vmm_direct_none() - As vmm_direct_check() for a hypervisor whose machines have no direct mode, because it could not keep
+ *                     what that mode promises
+ * Return: -ENOTSUP with slug "direct-unavailable", and the reason in the message
  * Thread: any
  */
 int vmm_direct_none(struct error *err);

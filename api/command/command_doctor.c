@@ -269,6 +269,17 @@ static void check_direct(struct doctor_report *report, const struct config *conf
         doctor_find(report, &refused, "leases in direct mode are refused: %s", err.message);
 }
 
+static void tell_no_direct(struct doctor_report *report)
+{
+    static const struct doctor_finding none = {.level = DOCTOR_NOTE,
+                                               .check = "direct",
+                                               .why = "a weaker mode of the same name would be no direct mode",
+                                               .mend = "QEMU on Linux has it (hypervisor.kind)"};
+    struct error err = {0};
+    (void)vmm_direct_none(&err);
+    doctor_find(report, &none, "leases in direct mode are refused: %s", err.message);
+}
+
 static void check_packages(struct doctor_report *report, const struct config *config)
 {
     static const struct doctor_finding broken = {.level = DOCTOR_WARN,
@@ -459,6 +470,8 @@ static void check_all(struct doctor_report *report, const struct config *config)
     check_hypervisor(report, config);
     if (vmm_hypervisor_abilities(config->hypervisor.kind).direct)
         check_direct(report, config);
+    else
+        tell_no_direct(report);
     check_packages(report, config);
     check_images(report, config->paths.images);
     check_dir(report, "data", config->paths.data);

@@ -235,8 +235,9 @@ static void refuse_impossible(const struct decode_node *root, const struct confi
     struct decode_node on_exit = decode_member(root, "onDaemonExit");
     const struct vmm_abilities can = vmm_hypervisor_abilities(config->hypervisor.kind);
     const char *name = vmm_hypervisor_name(config->hypervisor.kind);
-    if (config->network.mode == MODE_DIRECT && !can.direct)
-        decode_fault(&mode, NULL, "cannot be \"direct\" with %s", name);
+    struct error why = {0};
+    if (config->network.mode == MODE_DIRECT && !can.direct && vmm_direct_none(&why) < 0)
+        decode_fault(&mode, NULL, "cannot be \"direct\" with %s: %s", name, why.message);
     if (config->network.attachment == NAT_FRAMING_STREAM && !can.streams)
         decode_fault(&attachment, NULL, "cannot be \"stream\" with %s", name);
     if (config->keep_machines && !can.keeps)

@@ -107,8 +107,8 @@ static const struct problem_type types[PROBLEM_COUNT] = {
                                        "promise what is not done."},
     [PROBLEM_DIRECT_UNAVAILABLE] = {"direct-unavailable", 409, "This machine cannot do direct mode", false,
                                     "Direct mode needs pasta, nft, ip, user namespaces and /dev/net/tun. The detail "
-                                    "says what is missing and what mends it; `omertad doctor` says it too. No weaker "
-                                    "network ever stands in for it."},
+                                    "says what is missing and what mends it, or why vfkit has none; `omertad doctor` "
+                                    "says it too. No weaker network ever stands in for it."},
     [PROBLEM_IMAGE_MANIFEST_INVALID] = {"image-manifest-invalid", 409, "The image's manifest is not valid", false,
                                         "The manifest.json of the image breaks its format. Build the image again. A "
                                         "lease that names such an image is refused with status 422."},

@@ -15,6 +15,7 @@ from lab import CONSUMER
 from nat_case import PORT, LeasedGuest
 
 ENDPOINT = (CONSUMER, PORT)
+WHY_NO_DIRECT = "(virtio-net,nat) leaves the provider's addresses, its local network and other guests open to a guest"
 
 
 class Vfkit(DaemonCase):
@@ -167,6 +168,7 @@ class Vfkit(DaemonCase):
         answer = self.client.request("POST", "/v1/leases", fake_machine.request("obedient", f"{CONSUMER}:{PORT}",
                                                                                 network={"mode": "direct"}))
         self.assertEqual((409, "direct-unavailable"), (answer.status, answer.slug))
+        self.assertIn(WHY_NO_DIRECT, answer.json["detail"])
 
     def test_a_configuration_that_it_cannot_keep_is_refused(self):
         file = self.daemon.folder / "wrong.json"
@@ -177,6 +179,7 @@ class Vfkit(DaemonCase):
             done = self.daemon.run("doctor", "--config", file)
             self.assertEqual(2, done.returncode)
             self.assertIn(f"{key} cannot be", done.stderr)
+            self.assertEqual(key == "network.mode", WHY_NO_DIRECT in done.stderr)
 
     def test_doctor_finds_it(self):
         done = self.daemon.run("doctor", "--json", "--config", self.daemon.config_file)
@@ -184,6 +187,8 @@ class Vfkit(DaemonCase):
         self.assertIn("vfkit version", json.dumps(found["hypervisor"]))
         self.assertEqual("ok", found["accelerator"]["level"])
         self.assertNotIn("pasta", found)
+        self.assertEqual("note", found["direct"]["level"])
+        self.assertIn(WHY_NO_DIRECT, json.dumps(found["direct"]))
         file = self.daemon.folder / "none.json"
         file.write_text(json.dumps({"hypervisor": {"kind": "vfkit", "vfkit": "/no/vfkit"}}), encoding="ascii")
         self.lab.user.give(file)
