@@ -169,17 +169,17 @@ static int receive_stream(struct frame_io *io, struct frame_batch *batch)
 {
     if (io->state == FRAME_IO_LISTENING)
         return accept_peer(io);
-    int taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, DATAGRAMS_MAX);
+    int taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, FRAME_BATCH_MAX);
     if (taken == 0) {
         int rc = frame_stream_fill(&io->stream, io->fd, batch->bytes, sizeof batch->bytes);
         if (rc == 0 || rc == -ECONNRESET)
             io->state = FRAME_IO_GONE;
         if (rc <= 0)
             return io->state == FRAME_IO_GONE ? 0 : rc;
-        taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, DATAGRAMS_MAX);
+        taken = frame_stream_take(&io->stream, batch->bytes, batch->frames, FRAME_BATCH_MAX);
     }
     batch->count = taken > 0 ? (size_t)taken : 0;
-    io->has_more = taken == DATAGRAMS_MAX && frame_stream_has_more(&io->stream);
+    io->has_more = taken == FRAME_BATCH_MAX && frame_stream_has_more(&io->stream);
     return taken;
 }
 

@@ -15,6 +15,7 @@
 
 enum frame_io_limits {
     FRAME_ROOM_MIN = 8,
+    FRAME_BATCH_MAX = 128, /* of a stream: one message of the uplink takes as many. Of datagrams DATAGRAMS_MAX */
     FRAME_BATCH_BYTES = DATAGRAMS_MAX * DATAGRAM_BYTES, /* a place for each datagram; for a stream one buffer */
 };
 
@@ -42,7 +43,7 @@ struct frame_io {
 /** struct frame_batch - Frames as received. @frames point into @bytes. Owner: the NAT thread. */
 struct frame_batch {
     size_t count;
-    struct datagram frames[DATAGRAMS_MAX];
+    struct datagram frames[FRAME_BATCH_MAX];
     uint8_t bytes[FRAME_BATCH_BYTES];
 };
 

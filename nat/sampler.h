@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 enum sampler_limits {
-    SAMPLER_WORDS = 1024, /* one a frame: sixteen batches between two refills */
+    SAMPLER_WORDS = 1024, /* one a frame: eight batches at least between two refills */
 };
 
 /** struct sampler - Random words not used yet. Owner: the NAT thread of the VM. All zeros: none. */

@@ -1,13 +1,12 @@
 #include "nat/segment.h"
 
-size_t segment_count(const struct iovec *payloads, size_t count, size_t largest_bytes)
+size_t segment_count(const struct iovec *payloads, size_t count, size_t largest_bytes, size_t most)
 {
     const size_t size = payloads[0].iov_len;
     if (size == 0 || size > largest_bytes || size > SEGMENT_BYTES_MAX)
         return 1; /* an empty datagram would vanish between two cuts */
-    size_t most = SEGMENT_BYTES_MAX / size;
-    if (most > SEGMENT_COUNT_MAX)
-        most = SEGMENT_COUNT_MAX;
+    if (most > SEGMENT_BYTES_MAX / size)
+        most = SEGMENT_BYTES_MAX / size;
     if (most > count)
         most = count;
     size_t taken = 1;

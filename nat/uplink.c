@@ -75,6 +75,7 @@ static int open_slot(struct uplink *uplink, int slot, struct nat_endpoint consum
     int rc = open_socket(consumer, listens, local_port, &uplink->fds[slot]);
     uplink->consumers[slot] = consumer;
     uplink->largest[slot] = SEGMENT_BYTES_MAX;
+    uplink->segments[slot] = SEGMENT_COUNT_MAX;
     uplink->refusals[slot] = 0;
     return rc;
 }
@@ -119,8 +120,6 @@ static bool is_late_icmp(int rc)
 
 /* ---- out ---------------------------------------------------------------------------------------------------------- */
 
-_Static_assert(UPLINK_RUN_MAX <= 64, "what is refused is told as one bit a payload");
-
 /** struct outgoing - A run cut into messages; counts[i] payloads in the i-th. */
 struct outgoing {
     size_t messages;
@@ -134,12 +133,12 @@ static void cut(const struct uplink *uplink, int slot, const struct uplink_run *
     const size_t largest = uplink->largest[slot];
 #else
     const size_t largest = 0;
-    (void)uplink;
-    (void)slot;
 #endif
+    const size_t most = uplink->segments[slot];
     ret_outgoing->messages = 0;
     for (size_t at = from; at < run->count; at += ret_outgoing->counts[ret_outgoing->messages++])
-        ret_outgoing->counts[ret_outgoing->messages] = segment_count(&run->payloads[at], run->count - at, largest);
+        ret_outgoing->counts[ret_outgoing->messages] =
+            segment_count(&run->payloads[at], run->count - at, largest, most);
 }
 
 #ifndef OMERTAD_PORTABLE
@@ -193,10 +192,15 @@ static int send_messages(int fd, const struct uplink_run *run, size_t from, cons
 
 #endif
 
-/* Notes what the kernel does not take joined. EMSGSIZE and, of older kernels, EINVAL: larger than the link, smaller ones may
- * still go together. EIO: no checksum offload on the way. Return: whether it is worth another try, one by one. */
-static bool take_apart(struct uplink *uplink, int slot, size_t segment, int rc)
+/* Notes what the kernel does not take joined. EINVAL for many: more segments than it cuts. EMSGSIZE and, of older kernels,
+ * EINVAL: larger than the link, smaller ones may still go together. EIO: no checksum offload on the way. Return: whether it
+ * is worth another try, in smaller messages or one by one. */
+static bool take_apart(struct uplink *uplink, int slot, size_t segments, size_t segment, int rc)
 {
+    if (rc == -EINVAL && segments > SEGMENT_COUNT_OLD_MAX) {
+        uplink->segments[slot] = SEGMENT_COUNT_OLD_MAX;
+        return true;
+    }
     if (rc != -EMSGSIZE && rc != -EINVAL && rc != -EIO && rc != -EOPNOTSUPP)
         return false;
     bool by_size = rc == -EMSGSIZE || rc == -EINVAL;
@@ -220,11 +224,11 @@ struct uplink_sent uplink_send(struct uplink *uplink, int slot, const struct upl
         for (size_t i = 0; i < outgoing.messages && (int)i < some; i++)
             sent.done += outgoing.counts[i];
         if (some > 0 || some == -EINTR ||
-            (outgoing.counts[0] > 1 && take_apart(uplink, slot, run->payloads[at].iov_len, some)))
+            (outgoing.counts[0] > 1 && take_apart(uplink, slot, outgoing.counts[0], run->payloads[at].iov_len, some)))
             continue;
         /* Whatever the system has against this message: the next one is tried all the same. */
         for (size_t i = 0; i < outgoing.counts[0]; i++)
-            sent.refused |= UINT64_C(1) << (at + i);
+            marks_set(&sent.refused, at + i);
         sent.done += outgoing.counts[0];
     }
     return sent;

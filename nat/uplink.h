@@ -13,9 +13,10 @@
 
 #include "nat/datagrams.h"
 #include "nat/flow.h"
+#include "nat/marks.h"
 
 enum uplink_limits {
-    UPLINK_RUN_MAX = 64,                /* payloads handed over at once */
+    UPLINK_RUN_MAX = MARKS_MAX,         /* payloads handed over at once: as many as one message takes at best */
     UPLINK_RECEIVE_BYTES = 1024 * 1024, /* bursts of 1,000 full datagrams; the default loses 5 % of them */
     UPLINK_REFUSALS_MAX = 4, /* messages of several datagrams that a socket may be refused; then it sends one by one */
 #ifndef OMERTAD_PORTABLE
@@ -32,13 +33,15 @@ enum uplink_limits {
  * @fds:       -1 where there is none
  * @consumers: whom each is connected to
  * @largest:   largest payload that this socket's messages may carry more than one of, as far as the kernel has told
- * @refusals:  how often it has refused one
+ * @segments:  payloads that a message may carry, as far as the kernel has told
+ * @refusals:  how often it has refused one for another reason
  * @strangers: datagrams that came between the making of a socket and its connection, thrown away
  */
 struct uplink {
     int fds[FLOW_MAX];
     struct nat_endpoint consumers[FLOW_MAX];
     size_t largest[FLOW_MAX];
+    uint8_t segments[FLOW_MAX];
     uint8_t refusals[FLOW_MAX];
     uint64_t strangers;
 };
@@ -51,8 +54,8 @@ struct uplink_run {
 
 /** struct uplink_sent - What became of a run. */
 struct uplink_sent {
-    size_t done;      /* payloads that need no further thought: sent or refused */
-    uint64_t refused; /* those that the system will not take, ever: one bit for each payload of the run */
+    size_t done;          /* payloads that need no further thought: sent or refused */
+    struct marks refused; /* those of the run that the system will not take, ever */
 };
 
 /**

@@ -98,7 +98,7 @@ static void hold_run(struct worker *worker, bool moved, uint64_t now_ms)
 }
 
 /* Counts the run's payloads from @from on and before @end as what each was forwarded for, or as refused. */
-static void count_run(struct worker *worker, size_t from, size_t end, uint64_t refused, uint64_t now_ms)
+static void count_run(struct worker *worker, size_t from, size_t end, const struct marks *refused, uint64_t now_ms)
 {
     enum { CHECKED, UNCHECKED, REFUSED, KINDS };
     static const enum nat_reason reasons[KINDS] = {NAT_REASON_ALLOWED, NAT_REASON_UNCHECKED, NAT_REASON_UPLINK};
@@ -106,7 +106,7 @@ static void count_run(struct worker *worker, size_t from, size_t end, uint64_t r
     uint64_t frames[KINDS] = {0};
     uint64_t bytes[KINDS] = {0};
     for (size_t i = from; i < end; i++) {
-        size_t kind = (refused >> i & 1) != 0 ? REFUSED : (size_t)(run->unchecked >> i & 1);
+        size_t kind = marks_has(refused, i) ? REFUSED : (size_t)marks_has(&run->unchecked, i);
         frames[kind]++;
         bytes[kind] += run->payloads.payloads[i].iov_len + WIRE_PAYLOAD;
     }
@@ -128,7 +128,7 @@ static bool flush_run(struct worker *worker, uint64_t now_ms)
     if (run->payloads.count == 0)
         return true;
     struct uplink_sent sent = uplink_send(&worker->uplink, run->slot, &run->payloads, run->from);
-    count_run(worker, run->from, run->from + sent.done, sent.refused, now_ms);
+    count_run(worker, run->from, run->from + sent.done, &sent.refused, now_ms);
     run->from += sent.done;
     if (run->from < run->payloads.count) {
         hold_run(worker, sent.done > 0, now_ms);
@@ -225,10 +225,10 @@ static bool forward(struct worker *worker, enum nat_reason reason, const struct 
     if (run->payloads.count == 0) {
         flow_touch(&worker->flows, slot, now_ms);
         run->slot = slot;
-        run->unchecked = 0;
+        run->unchecked = (struct marks){0};
     }
     if (reason == NAT_REASON_UNCHECKED)
-        run->unchecked |= UINT64_C(1) << run->payloads.count;
+        marks_set(&run->unchecked, run->payloads.count);
     run->payloads.payloads[run->payloads.count++] =
         (struct iovec){.iov_base = (uint8_t *)(uintptr_t)packet->payload, .iov_len = packet->payload_bytes};
     if (worker->flows.slots[slot].listens)
@@ -340,7 +340,7 @@ static bool judge(struct worker *worker, const struct datagram *frame, uint64_t 
 static void refill_sampler(struct worker *worker)
 {
     struct sampler *sampler = &worker->memory.sampler;
-    if (worker->policy.mode != NAT_MODE_SAMPLED || sampler->left >= DATAGRAMS_MAX)
+    if (worker->policy.mode != NAT_MODE_SAMPLED || sampler->left >= FRAME_BATCH_MAX)
         return;
     random_fill(&worker->random, sampler->words, sizeof sampler->words);
     sampler->left = SAMPLER_WORDS;

@@ -8,7 +8,8 @@
  * - A payload is never copied. It leaves from the buffer that its frame came in; on the way back it stays where the kernel
  *   has put it, and its headers are written beside it.
  * - The expensive step is a walk through the kernel's stack, so one walk serves many packets: runs of one flow leave as
- *   one message, datagrams of the consumer come joined (uplink.h), frames come by 64 or by the bufferful (frame_io.h).
+ *   one message (of 128 where the kernel cuts as many: a small payload's largest cost is its share of that walk), datagrams
+ *   of the consumer come joined (uplink.h), frames come by 64 or by the bufferful (frame_io.h).
  * - No allocation, no lock and no clock for a frame: all memory is in this struct, nobody else writes it, and time is
  *   read once a round. Counters are plain stores, because each has one writer.
  * - What there may be many of (flows, destinations, kinds of violations) is found by looking at the last hit first, or in a
@@ -49,7 +50,7 @@ enum worker_limits {
 /** struct worker_run - Payloads of one flow that go out together; they lie in the batch of frames. */
 struct worker_run {
     int slot;
-    uint64_t unchecked; /* those that were not drawn in sampled mode, one bit each; the others were judged */
+    struct marks unchecked; /* those that were not drawn in sampled mode; the others were judged */
     struct uplink_run payloads;
     size_t from;  /* those before it have gone */
     bool held;    /* the link was busy: the rest waits since @held_ms */

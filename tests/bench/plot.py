@@ -48,7 +48,7 @@ def note(machine):
 def panel(path, framing, baseline):
     """One panel: gnuplot's lines."""
     rows = []
-    for case, size, _ in LOADS:
+    for case, size in LOADS:
         cells = [ratio(path, case, size, mode, framing, baseline) for mode in MODES]
         rows.append(f'"{case} {size} B" ' + " ".join("NaN" if cell is None else f"{cell:.3f}" for cell in cells))
     name = f"${framing}_{baseline}"

@@ -2,14 +2,14 @@
 
 #include "nat/segment.h"
 
-enum { MANY = 130 };
+enum { MANY = 2 * SEGMENT_COUNT_MAX };
 
-static size_t count_of(const size_t *lengths, size_t count, size_t largest)
+static size_t count_of(const size_t *lengths, size_t count, size_t largest, size_t most)
 {
     struct iovec payloads[MANY];
     for (size_t i = 0; i < count; i++)
         payloads[i] = (struct iovec){.iov_len = lengths[i]};
-    return segment_count(payloads, count, largest);
+    return segment_count(payloads, count, largest, most);
 }
 
 static void runs_are_cut_where_the_kernel_could_not(void **state)
@@ -41,7 +41,8 @@ static void runs_are_cut_where_the_kernel_could_not(void **state)
         {{1399, 1399}, 2, 0, 1},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        assert_int_equal(count_of(table[i].lengths, table[i].count, table[i].largest), table[i].expected);
+        assert_int_equal(count_of(table[i].lengths, table[i].count, table[i].largest, SEGMENT_COUNT_MAX),
+                         table[i].expected);
 }
 
 static void no_message_has_more_segments_or_bytes_than_the_kernel_takes(void **state)
@@ -51,10 +52,12 @@ static void no_message_has_more_segments_or_bytes_than_the_kernel_takes(void **s
     for (size_t size = 1; size <= 1600; size++) {
         for (size_t i = 0; i < MANY; i++)
             lengths[i] = size;
-        size_t count = count_of(lengths, MANY, SEGMENT_BYTES_MAX);
-        assert_true(count <= SEGMENT_COUNT_MAX);
-        assert_true(count * size <= SEGMENT_BYTES_MAX);
-        assert_true(count == SEGMENT_COUNT_MAX || (count + 1) * size > SEGMENT_BYTES_MAX);
+        for (size_t most = 1; most <= SEGMENT_COUNT_MAX; most *= 2) {
+            size_t count = count_of(lengths, MANY, SEGMENT_BYTES_MAX, most);
+            assert_true(count <= most);
+            assert_true(count * size <= SEGMENT_BYTES_MAX);
+            assert_true(count == most || (count + 1) * size > SEGMENT_BYTES_MAX);
+        }
     }
 }
 
@@ -66,7 +69,7 @@ static void a_shorter_end_does_not_make_a_message_too_large(void **state)
     for (size_t i = 0; i < 46; i++)
         lengths[i] = 1424;
     lengths[46] = 4;
-    assert_int_equal(count_of(lengths, 47, SEGMENT_BYTES_MAX), 46);
+    assert_int_equal(count_of(lengths, 47, SEGMENT_BYTES_MAX, SEGMENT_COUNT_MAX), 46);
 }
 
 int main(void)
