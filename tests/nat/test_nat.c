@@ -9,6 +9,10 @@
 #include "tests/nat/lab.h"
 #include "tests/nat/link.h"
 
+/* A test whose state is the framing of the attachment. */
+#define IN_BOTH_FRAMINGS(test)                                                                                         \
+    cmocka_unit_test_prestate(test, &framings[0]), cmocka_unit_test_prestate(test, &framings[1])
+
 static void nothing_passes_before_the_first_policy(void **state)
 {
     (void)state;
@@ -23,8 +27,9 @@ static void nothing_passes_before_the_first_policy(void **state)
 
 static void payloads_of_every_size_go_there_and_back_unchanged(void **state)
 {
-    (void)state;
-    struct lab lab = lab_open();
+    struct lab lab;
+    lab_start_with(&lab, &test_link, *(enum nat_framing *)*state, 0);
+    lab_open_gate(&lab);
     static const size_t sizes[] = {0, 1, 31, 148, 1400, 1471, 1472};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         struct frame frame = frame_udp(test_guest, test_consumer, sizes[i]);
@@ -35,7 +40,7 @@ static void payloads_of_every_size_go_there_and_back_unchanged(void **state)
 
         lab_consumer_sends(&lab, bytes, sizes[i]);
         struct frame back;
-        back.length = (size_t)recv(lab.guest, back.bytes, sizeof back.bytes, 0);
+        back.length = (size_t)lab_guest_gets(&lab, back.bytes, sizeof back.bytes);
         struct packet packet = frame_parse(&back);
         assert_int_equal(packet.kind, PACKET_UDP);
         assert_int_equal(packet.destination.port, test_guest.port);
@@ -109,15 +114,16 @@ static void a_stranger_cannot_reach_the_vm(void **state)
 
 static void arp_and_dhcp_are_answered(void **state)
 {
-    (void)state;
-    struct lab lab = lab_open();
+    struct lab lab;
+    lab_start_with(&lab, &test_link, *(enum nat_framing *)*state, 0);
+    lab_open_gate(&lab);
     struct frame frame = frame_arp(1, test_link.guest_ip, test_link.gateway_ip);
     uint8_t bytes[2048];
     lab_guest_sends(&lab, &frame);
-    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 42);
+    assert_int_equal(lab_guest_gets(&lab, bytes, sizeof bytes), 42);
     frame = frame_dhcp(1, 3);
     lab_guest_sends(&lab, &frame);
-    assert_int_equal(recv(lab.guest, bytes, sizeof bytes, 0), 342);
+    assert_int_equal(lab_guest_gets(&lab, bytes, sizeof bytes), 342);
     lab_stop(&lab);
 }
 
@@ -442,14 +448,15 @@ int main(void)
         fprintf(stderr, "test_nat: cannot make a network namespace: %s\n", strerror(-rc));
         return 1;
     }
+    static enum nat_framing framings[] = {NAT_FRAMING_DATAGRAM, NAT_FRAMING_STREAM};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_passes_before_the_first_policy),
         cmocka_unit_test(an_end_that_connects_elsewhere_does_not_make_it_spin),
-        cmocka_unit_test(payloads_of_every_size_go_there_and_back_unchanged),
+        IN_BOTH_FRAMINGS(payloads_of_every_size_go_there_and_back_unchanged),
         cmocka_unit_test(order_is_kept_over_many_batches),
         cmocka_unit_test(each_guest_port_has_a_flow_of_its_own),
         cmocka_unit_test(a_stranger_cannot_reach_the_vm),
-        cmocka_unit_test(arp_and_dhcp_are_answered),
+        IN_BOTH_FRAMINGS(arp_and_dhcp_are_answered),
         cmocka_unit_test(a_violation_is_reported_once_and_then_its_growth),
         cmocka_unit_test(what_grew_since_the_last_report_is_told_at_the_end),
         cmocka_unit_test(odd_datagrams_are_dropped_and_counted),

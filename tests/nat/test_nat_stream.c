@@ -1,4 +1,4 @@
-/* The NAT's thread with a stream as its attachment. */
+/* The NAT's thread with a stream as its attachment: what is another there than with datagrams (test_nat.c). */
 #include "tests/cmocka.h"
 
 #include <arpa/inet.h>
@@ -19,44 +19,6 @@ static struct lab open_stream(void)
     lab_start_with(&lab, &test_link, NAT_FRAMING_STREAM, 0);
     lab_open_gate(&lab);
     return lab;
-}
-
-static void payloads_of_every_size_go_there_and_back_unchanged(void **state)
-{
-    (void)state;
-    struct lab lab = open_stream();
-    static const size_t sizes[] = {0, 1, 31, 148, 1400, 1471, 1472};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct frame frame = frame_udp(test_guest, test_consumer, sizes[i]);
-        uint8_t bytes[2048];
-        lab_guest_sends(&lab, &frame);
-        assert_int_equal(lab_consumer_gets(&lab, bytes, sizeof bytes), sizes[i]);
-        assert_memory_equal(bytes, frame.bytes + 42, sizes[i]);
-
-        lab_consumer_sends(&lab, bytes, sizes[i]);
-        struct frame back;
-        back.length = (size_t)lab_guest_gets(&lab, back.bytes, sizeof back.bytes);
-        struct packet packet = frame_parse(&back);
-        assert_int_equal(packet.kind, PACKET_UDP);
-        assert_int_equal(packet.destination.port, test_guest.port);
-        assert_int_equal(packet.payload_bytes, sizes[i]);
-        assert_memory_equal(packet.payload, bytes, sizes[i]);
-    }
-    lab_stop(&lab);
-}
-
-static void arp_and_dhcp_are_answered(void **state)
-{
-    (void)state;
-    struct lab lab = open_stream();
-    struct frame frame = frame_arp(1, test_link.guest_ip, test_link.gateway_ip);
-    uint8_t bytes[2048];
-    lab_guest_sends(&lab, &frame);
-    assert_int_equal(lab_guest_gets(&lab, bytes, sizeof bytes), 42);
-    frame = frame_dhcp(1, 3);
-    lab_guest_sends(&lab, &frame);
-    assert_int_equal(lab_guest_gets(&lab, bytes, sizeof bytes), 342);
-    lab_stop(&lab);
 }
 
 static void what_is_forbidden_is_dropped_and_reported(void **state)
@@ -194,8 +156,6 @@ int main(void)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(payloads_of_every_size_go_there_and_back_unchanged),
-        cmocka_unit_test(arp_and_dhcp_are_answered),
         cmocka_unit_test(what_is_forbidden_is_dropped_and_reported),
         cmocka_unit_test(an_oversized_frame_is_malformed_and_the_next_one_passes),
         cmocka_unit_test(an_empty_frame_is_malformed_and_the_next_one_passes),
