@@ -56,3 +56,21 @@ bool checked_multiply(size_t a, size_t b, size_t *ret_product)
     *ret_product = a * b;
     return true;
 }
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+int hex_byte(const char *text)
+{
+    int high = hex_digit(text[0]);
+    int low = high < 0 ? -1 : hex_digit(text[1]);
+    return low < 0 ? -1 : high * 16 + low;
+}

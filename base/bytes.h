@@ -95,4 +95,12 @@ bool checked_add(size_t a, size_t b, size_t *ret_sum);
  */
 bool checked_multiply(size_t a, size_t b, size_t *ret_product);
 
+/**
+ * hex_byte() - The byte that two hexadecimal digits of either case are
+ * @text:  terminated; nothing behind its end is looked at
+ * Return: 0 to 255, or -1 when its first two characters are no such digits
+ * Thread: any
+ */
+int hex_byte(const char *text);
+
 #endif

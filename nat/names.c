@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "nat/nat.h"
 
 /* What a reason means. An attack is a violation that no broken driver sends. */
@@ -157,17 +158,6 @@ bool nat_endpoint_parse(const char *text, struct nat_endpoint *ret_endpoint)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 bool nat_mac_parse(const char *text, struct nat_mac *ret_mac)
 {
     if (strnlen(text, NAT_MAC_TEXT_BYTES) != NAT_MAC_TEXT_BYTES - 1)
@@ -175,11 +165,10 @@ bool nat_mac_parse(const char *text, struct nat_mac *ret_mac)
     struct nat_mac mac;
     bool zero = true;
     for (size_t i = 0; i < 6; i++) {
-        int high = hex_digit(text[3 * i]);
-        int low = hex_digit(text[3 * i + 1]);
-        if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':'))
+        int byte = hex_byte(text + 3 * i);
+        if (byte < 0 || (i < 5 && text[3 * i + 2] != ':'))
             return false;
-        mac.b[i] = (uint8_t)(high * 16 + low);
+        mac.b[i] = (uint8_t)byte;
         zero = zero && mac.b[i] == 0;
     }
     if (zero || mac.b[0] % 2 == 1)

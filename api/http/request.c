@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
+
 static const char *const method_names[REQUEST_METHOD_COUNT] = {
     [REQUEST_GET] = "GET",     [REQUEST_HEAD] = "HEAD",     [REQUEST_POST] = "POST",       [REQUEST_PUT] = "PUT",
     [REQUEST_PATCH] = "PATCH", [REQUEST_DELETE] = "DELETE", [REQUEST_OPTIONS] = "OPTIONS", [REQUEST_OTHER] = "other",
@@ -22,17 +24,6 @@ const char *request_method_name(enum request_method method)
     return method_names[method];
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Undo percent-encoding in place. Return: false for a bad escape or a control byte. */
 static bool decode_in_place(char *text)
 {
@@ -40,11 +31,10 @@ static bool decode_in_place(char *text)
     for (const char *from = text; *from != '\0'; from++) {
         unsigned char byte = (unsigned char)*from;
         if (byte == '%') {
-            int high = hex_value(from[1]);
-            int low = high < 0 ? -1 : hex_value(from[2]);
-            if (low < 0)
+            int escaped = hex_byte(from + 1);
+            if (escaped < 0)
                 return false;
-            byte = (unsigned char)(high * 16 + low);
+            byte = (unsigned char)escaped;
             from += 2;
         }
         if (byte < 0x20 || byte == 0x7f)

@@ -1,5 +1,7 @@
 #include "tests/cmocka.h"
 
+#include <stdio.h>
+
 #include "base/bytes.h"
 
 static void big_endian_values_keep_their_order(void **state)
@@ -60,6 +62,22 @@ static void checked_arithmetic_refuses_what_does_not_fit(void **state)
     assert_int_equal(result, 0);
 }
 
+static void two_hexadecimal_digits_are_a_byte_and_nothing_else_is(void **state)
+{
+    (void)state;
+    for (int value = 0; value < 256; value++) {
+        char text[3];
+        snprintf(text, sizeof text, "%02x", (unsigned)value);
+        assert_int_equal(hex_byte(text), value);
+        snprintf(text, sizeof text, "%02X", (unsigned)value);
+        assert_int_equal(hex_byte(text), value);
+    }
+    static const char *const others[] = {"", "f", "g0", "0g", "/0", "0:", "@0", "0`", " 0", "-1"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_int_equal(hex_byte(others[i]), -1);
+    assert_int_equal(hex_byte("2fx"), 0x2f); /* what follows is not its business */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -67,6 +85,7 @@ int main(void)
         cmocka_unit_test(a_cursor_that_failed_stays_failed_and_yields_zeros),
         cmocka_unit_test(a_cursor_reads_to_the_last_byte),
         cmocka_unit_test(checked_arithmetic_refuses_what_does_not_fit),
+        cmocka_unit_test(two_hexadecimal_digits_are_a_byte_and_nothing_else_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
