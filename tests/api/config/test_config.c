@@ -69,7 +69,8 @@ static void what_vfkit_cannot_do_is_refused_and_its_machines_end_with_the_daemon
          "onDaemonExit cannot be \"keep\" with vfkit"},
         {"{\"hypervisor\":{\"kind\":\"vfkit\"},\"network\":{\"mode\":\"direct\"}}",
          "network.mode cannot be \"direct\" with vfkit: vfkit's own network (virtio-net,nat) leaves the provider's "
-         "addresses, its local network and other guests open to a guest, and direct mode promises that they are closed"},
+         "addresses, its local network and other guests open to a guest, and direct mode promises that they are "
+         "closed"},
         {"{\"network\":{\"attachment\":\"stream\"},\"hypervisor\":{\"kind\":\"vfkit\"}}",
          "network.attachment cannot be \"stream\" with vfkit"},
         {"{\"hypervisor\":{\"kind\":\"xen\"}}", "hypervisor.kind must be \"qemu\" or \"vfkit\""},
