@@ -38,17 +38,14 @@ const PROTOCOLS = { 1: "ICMP", 6: "TCP", 17: "UDP" };
 
 const $ = (id) => document.getElementById(id);
 const words = (name) => String(name).replaceAll("_", " ");
+const joined = (glue, ...parts) => parts.filter(Boolean).join(glue);
+const endWords = (reason) => ENDED[reason] || words(reason);
+const labelsOf = (lease, glue) => Object.entries(lease.labels || {}).map((pair) => pair.join("=")).join(glue);
 const state = { leases: [], stats: new Map(), show: "alive", rows: ROWS, skew: 0, streaming: false, generation: 0 };
 
 // ---- the service ------------------------------------------------------------------------------------------------
 
-class HttpError extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
+// What the service refuses is an error with its status; where there is none, it did not answer.
 async function ask(path, options = {}) {
   const token = sessionStorage.getItem(TOKEN_KEY);
   const headers = { ...options.headers, ...(token && { Authorization: "Bearer " + token }) };
@@ -57,10 +54,17 @@ async function ask(path, options = {}) {
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
     const reasons = (problem.errors || []).map((error) => error.detail).join(" ");
-    throw new HttpError(response.status, reasons || problem.detail || problem.title || "status " + response.status);
+    const { status } = response;
+    throw Object.assign(new Error(reasons || problem.detail || problem.title || "status " + status), { status });
   }
   return response;
 }
+
+// What may be had or not: a lease in direct mode has no policy, one that has ended no flows; the service says why.
+const orReason = (promise) => promise.catch((error) => {
+  if (!error.status || error.status === 401) throw error;
+  return { reason: error.message };
+});
 
 const get = async (path) => (await ask(path)).json();
 const newest = async (path, limit = PAGE) =>
@@ -77,6 +81,12 @@ function make(tag, className, ...children) {
 
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
+}
+
+// What stands in the place of a list, or of anything else that is not there; "" when it is.
+function instead(id, text) {
+  setText($(id + "-empty"), text);
+  $(id).hidden = Boolean(text);
 }
 
 // Make @parent's children those of @rows, in order. A child whose content is the same stays as it is: focus, selection
@@ -136,21 +146,21 @@ const TONES = {
 };
 const chip = (name) => make("span", "chip " + (TONES[name] || "busy"), words(name));
 
+const mono = (text) => make("div", "id", text);
+
+// Pairs of a name and what stands for it; one that is false is left out.
 function facts(id, pairs) {
-  show($(id), pairs, ([name]) => name, ([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value)));
+  const build = ([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value));
+  show($(id), pairs.filter(Boolean), ([name]) => name, build);
 }
 
+// The page has one with an empty line, which needs no name space here.
 function sparkline(samples) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const line = document.createElementNS(svg.namespaceURI, "polyline");
+  const svg = $("spark").content.firstElementChild.cloneNode(true);
   const most = Math.max(...samples, 1);
-  svg.setAttribute("viewBox", `0 0 ${SAMPLES - 1} 16`);
-  svg.setAttribute("class", "spark");
-  svg.setAttribute("aria-hidden", "true");
-  svg.setAttribute("preserveAspectRatio", "none");
   const from = SAMPLES - samples.length;
-  line.setAttribute("points", samples.map((bits, at) => `${from + at},${(15 - 14 * (bits / most)).toFixed(1)}`).join(" "));
-  svg.append(line);
+  const points = samples.map((bits, at) => `${from + at},${(15 - 14 * (bits / most)).toFixed(1)}`);
+  svg.firstElementChild.setAttribute("points", points.join(" "));
   return svg;
 }
 
@@ -170,14 +180,13 @@ const timeLeft = (lease) => (lease.state === "terminated" ? "–" :
 
 function leaseRow(lease) {
   const stats = state.stats.get(lease.id);
-  const labels = Object.entries(lease.labels || {}).map(([key, value]) => key + "=" + value).join(" ");
   const over = lease.state === "terminated";
   const samples = over ? [] : stats?.samples ?? [];
-  const traffic = samples.length ? make("div", "traffic", sparkline(samples), make("span", "", rate(samples.at(-1)))) : "–";
+  const traffic = samples.length ? make("div", "traffic", sparkline(samples), make("span", "", rate(samples.at(-1)))) : null;
   const count = stats?.violations ?? null;
-  const ended = lease.termination ? make("div", "faint", ENDED[lease.termination.reason] || words(lease.termination.reason)) : "";
-  return make("tr", "",
-    make("td", "", leaseLink(lease.id), make("div", "faint wrap", [imageName(lease), labels].filter(Boolean).join(" · "))),
+  const ended = lease.termination ? make("div", "faint", endWords(lease.termination.reason)) : "";
+  const about = make("div", "faint wrap", joined(" · ", imageName(lease), labelsOf(lease, " ")));
+  return make("tr", "", make("td", "", leaseLink(lease.id), about),
     make("td", "", chip(lease.state), ended), make("td", "", modeCell(lease)),
     make("td", "", over ? "" : chip(lease.tunnel.state), make("div", "faint wrap", lease.consumer.endpoint)),
     make("td", "", traffic), make("td", "number" + (count > 0 ? " bad" : ""), count === null ? "–" : String(count)),
@@ -187,10 +196,9 @@ function leaseRow(lease) {
 function showLeases() {
   const { leases, rows, show: which } = state;
   show($("leases").tBodies[0], leases.slice(0, rows), (lease) => lease.id, leaseRow);
-  $("leases").hidden = leases.length === 0;
+  const none = which === "alive" ? "No lease is alive. POST /v1/leases, or omertad run, makes one." : "No lease has ended.";
+  instead("leases", leases.length ? "" : none);
   setText($("leases-count"), leases.length ? String(leases.length) : "");
-  $("leases-empty").hidden = leases.length > 0;
-  setText($("leases-empty"), which === "alive" ? "No lease is alive. POST /v1/leases, or omertad run, makes one." : "No lease has ended.");
   $("leases-more").hidden = leases.length <= rows;
   setText($("leases-more"), `Show all ${leases.length}`);
   for (const button of document.querySelectorAll("[data-show]"))
@@ -198,15 +206,15 @@ function showLeases() {
 }
 
 function violationItem(violation, withLease) {
-  const port = violation.destination_port ? ":" + violation.destination_port : "";
-  const target = violation.destination_ip ? violation.destination_ip + port : "";
-  const protocol = target && violation.ip_protocol ? ` (${PROTOCOLS[violation.ip_protocol] || "protocol " + violation.ip_protocol})` : "";
-  const verdict = violation.verdict === "terminated" ? "the machine was ended" : "dropped";
-  const times = violation.count > 1 ? `, ${violation.count} times` : "";
-  const seen = violation.source === "filter" ? "" : ", says the guest itself";
-  const item = make("li", violation.verdict === "terminated" ? "severe" : "warned", timeOf(violation.last_seen_at),
-    make("p", "", ...(withLease ? [leaseLink(violation.lease_id), " "] : []),
-      (TRIED[violation.code] || words(violation.code)) + (target ? " " + target + protocol : "") + ": " + verdict + times + seen));
+  const { code, count, destination_ip: ip, destination_port: port, ip_protocol: number, source } = violation;
+  const ended = violation.verdict === "terminated";
+  const tried = joined(" ", TRIED[code] || words(code), ip && joined(":", ip, port),
+    ip && number && `(${PROTOCOLS[number] || "protocol " + number})`);
+  const became = joined(", ", ended ? "the machine was ended" : "dropped", count > 1 && `${count} times`,
+    source !== "filter" && "says the guest itself");
+  const link = withLease ? [leaseLink(violation.lease_id), " "] : [];
+  const item = make("li", ended ? "severe" : "warned", timeOf(violation.last_seen_at),
+    make("p", "", ...link, tried + ": " + became));
   if (!withLease && violation.evidence) {
     const button = make("button", "small", "Evidence (pcapng)");
     Object.assign(button, { type: "button" }).dataset.evidence = violation.id;
@@ -217,9 +225,8 @@ function violationItem(violation, withLease) {
 
 function terminationItem(end) {
   const detail = end.detail ? make("div", "faint wrap", end.detail) : "";
-  return make("li", ["released", "guest_shutdown", "lease_expired"].includes(end.reason) ? "calm" : "severe",
-    timeOf(end.stopped_at),
-    make("p", "", leaseLink(end.lease_id), " " + (ENDED[end.reason] || words(end.reason)), detail));
+  return make("li", ["released", "guest_shutdown", "lease_expired"].includes(end.reason) ? "" : "severe", timeOf(end.stopped_at),
+    make("p", "", leaseLink(end.lease_id), " " + endWords(end.reason), detail));
 }
 
 function showFeed(violations, ends) {
@@ -227,12 +234,13 @@ function showFeed(violations, ends) {
     ...ends.map((row) => ({ at: row.stopped_at, key: "end " + row.lease_id, build: () => terminationItem(row) }))];
   items.sort((a, b) => (String(a.at) < String(b.at) ? 1 : -1));
   show($("feed"), items.slice(0, FEED), (item) => item.key, (item) => item.build());
-  $("feed-empty").hidden = items.length > 0;
+  instead("feed", items.length ? "" : "Nothing yet: no guest has tried anything, and no lease has ended.");
 }
 
 function showNode(node, health) {
   const { total, used } = node.capacity;
-  const meters = [["Leases", "leases", ""], ["Virtual CPUs", "vcpus", ""], ["Memory", "memory_mib", " MiB"], ["Disk", "disk_mib", " MiB"]];
+  const meters = [["Leases", "leases", ""], ["Virtual CPUs", "vcpus", ""], ["Memory", "memory_mib", " MiB"],
+    ["Disk", "disk_mib", " MiB"]];
   show($("capacity"), meters, ([name]) => name, ([name, key, unit]) => {
     const meter = Object.assign(make("meter"), { max: Math.max(total[key], 1), value: used[key], high: total[key] * 0.9 });
     meter.setAttribute("aria-label", name + " in use");
@@ -240,7 +248,7 @@ function showNode(node, health) {
   });
   const { accelerator } = node;
   facts("node", [
-    ["Accelerator", (accelerator.known ? accelerator.name : "being tried") + (accelerator.reason ? ": " + accelerator.reason : "")],
+    ["Accelerator", joined(": ", accelerator.known ? accelerator.name : "being tried", accelerator.reason)],
     ["Modes offered", node.network.modes.join(", ")],
     ["Up", duration(Date.parse(node.time) - Date.parse(node.started_at))], ["Version", node.version]]);
   const draining = node.drain?.draining;
@@ -253,46 +261,42 @@ function showNode(node, health) {
 const openLease = () => (location.hash.match(/^#\/leases\/([0-9a-f-]{36})$/) || [])[1];
 
 function showCounters(stats) {
-  const rows = [...(stats?.from_guest || []).map((row) => ({ name: words(row.reason), count: row.frames, bad: row.violation, verdict: row.verdict })),
-    ...(stats?.from_consumer || []).map((row) => ({ name: "from the consumer: " + words(row.outcome), count: row.packets, verdict: "" }))]
-    .filter((row) => row.count > 0).sort((a, b) => b.count - a.count);
-  const most = Math.log1p(rows[0]?.count || 1);
-  show($("counters"), rows, (row) => row.name, (row) => {
-    const bar = make("span", "fill " + (row.bad ? "bad" : row.verdict === "forward" || !row.verdict ? "good" : "off"));
-    bar.style.width = Math.max(1, (100 * Math.log1p(row.count)) / most).toFixed(1) + "%";
-    return make("li", "", make("span", "name", row.name), make("span", "track", bar), make("span", "number", row.count.toLocaleString()));
+  const tone = (row) => (row.violation ? "bad" : row.verdict === "forward" ? "good" : "off");
+  const rows = [...(stats.from_guest || []).map((row) => [words(row.reason), row.frames, tone(row)]),
+    ...(stats.from_consumer || []).map((row) => ["from the consumer: " + words(row.outcome), row.packets, "good"])]
+    .filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
+  const most = Math.log1p(rows[0]?.[1]);
+  show($("counters"), rows, ([name]) => name, ([name, count, kind]) => {
+    const bar = make("span", "fill " + kind);
+    bar.style.width = Math.max(1, (100 * Math.log1p(count)) / most).toFixed(1) + "%";
+    return make("li", "", make("span", "", name), make("span", "track", bar), make("span", "number", count.toLocaleString()));
   });
-  $("counters-empty").hidden = rows.length > 0;
-}
-
-// What may be had or not: a lease in direct mode has no policy, one that has ended no flows; the service says why.
-const orReason = (promise) => promise.catch((error) => { if (!(error instanceof HttpError) || error.status === 401) throw error; return { reason: error.message }; });
-
-function showEmpty(id, text) {
-  setText($(id + "-empty"), text);
-  $(id + "-empty").hidden = !text;
-  $(id).hidden = Boolean(text);
+  instead("counters", rows.length ? "" : "No counters: there is no machine, or nothing enforces.");
 }
 
 function showPolicy(policy) {
-  showEmpty("policy", policy.reason || "");
-  const per = (bits, packets) => [bits && rate(bits), packets && packets.toLocaleString() + " packets/s"].filter(Boolean).join(", ") || "no limit";
+  instead("policy", policy.reason || "");
+  if (policy.reason) return;
   const { limits } = policy;
-  facts("policy", policy.reason ? [] : [["Allowed, and nothing else", make("div", "", ...policy.allowlist.map((endpoint) => make("div", "id", endpoint)))],
+  const per = (bits, packets) =>
+    joined(", ", bits && rate(bits), packets && packets.toLocaleString() + " packets/s") || "no limit";
+  facts("policy", [["Allowed, and nothing else", make("div", "", ...policy.allowlist.map(mono))],
     ["Enforced", chip(policy.enforcement)], ["Policy", `${policy.observed_generation} of ${policy.desired_generation}`],
     ["A violation", policy.on_violation === "terminate" ? "ends the machine" : "is dropped and told"],
-    ...(policy.vm_endpoint === policy.consumer_endpoint ? [] : [["The machine knows its consumer as", make("span", "id", policy.vm_endpoint)]]),
-    ["Limit out", per(limits.egress_bits_per_s, limits.egress_packets_per_s)], ["Limit in", per(limits.ingress_bits_per_s, limits.ingress_packets_per_s)],
-    ...(policy.require_wireguard ? [["Only", "what has the shape of WireGuard"]] : [])]);
+    policy.vm_endpoint !== policy.consumer_endpoint && ["The machine knows its consumer as", mono(policy.vm_endpoint)],
+    ["Limit out", per(limits.egress_bits_per_s, limits.egress_packets_per_s)],
+    ["Limit in", per(limits.ingress_bits_per_s, limits.ingress_packets_per_s)],
+    policy.require_wireguard && ["Only", "what has the shape of WireGuard"]]);
 }
 
 function showFlows(flows) {
   const rows = flows.items || [];
-  showEmpty("flows", flows.reason || (rows.length ? "" : "None: the machine has sent nothing that may pass, or is silent."));
+  instead("flows", flows.reason || (rows.length ? "" : "None: the machine has sent nothing that may pass, or is silent."));
   const amount = (side) => `${side.packets.toLocaleString()} packets, ${side.payload_bytes.toLocaleString()} B`;
-  show($("flows").tBodies[0], rows, (row) => row.guest_port + " " + row.endpoint, (row) => make("tr", "", make("td", "", String(row.guest_port)),
-    make("td", "id", row.endpoint), make("td", "number", amount(row.from_guest)),
-    make("td", "number" + (row.answered ? "" : " faint"), row.answered ? amount(row.from_consumer) : "no answer may come"), make("td", "", row.used_at ? timeOf(row.used_at) : "–")));
+  show($("flows").tBodies[0], rows, (row) => row.guest_port + " " + row.endpoint, (row) => make("tr", "",
+    make("td", "", String(row.guest_port)), make("td", "id", row.endpoint), make("td", "number", amount(row.from_guest)),
+    make("td", "number" + (row.answered ? "" : " faint"), row.answered ? amount(row.from_consumer) : "no answer may come"),
+    make("td", "", row.used_at && timeOf(row.used_at))));
 }
 
 // "state changed: running", "violation detected: destination not allowed".
@@ -309,19 +313,19 @@ async function refreshDetail(id) {
     orReason(get(`/v1/leases/${id}/policy`)), orReason(get(`/v1/leases/${id}/flows`))]);
   if (openLease() !== id) return;
   setText($("detail-title"), "Lease " + lease.id);
-  const why = lease.termination ? (ENDED[lease.termination.reason] || words(lease.termination.reason)) + (lease.termination.detail ? ": " + lease.termination.detail : "") : lease.state_reason || "";
-  $("detail-state").replaceChildren(chip(lease.state), " ", why);
-  $("release").hidden = lease.state === "terminated" || lease.state === "stopping";
-  const labels = Object.entries(lease.labels || {}).map(([key, value]) => key + "=" + value).join(", ");
-  facts("facts", [["What is enforced", modeCell(lease)],
-    ["Filter", words(lease.filter.enforcement)],
-    ["Image", imageName(lease) + (lease.accelerator ? " on " + lease.accelerator : "")],
-    ...(lease.attachment?.socket_path ? [["Socket", make("span", "id", lease.attachment.socket_path)]] : []),
-    ["Resources", `${lease.resources.vcpus} vCPU, ${lease.resources.memory_mib} MiB, disk ${lease.resources.disk_mib} MiB`],
-    ["Created", clock(lease.created_at)], ["Time left", timeLeft(lease)], ["Labels", labels || "–"], ["SSH user", lease.ssh?.user]]);
-  facts("peers", [["Consumer", `${lease.consumer.endpoint}, ${lease.consumer.tunnel_ip} in the tunnel`], ["Consumer's key", make("span", "id", lease.consumer.public_key)],
-    ["Machine", lease.vm.tunnel_ip + " in the tunnel"], ["Machine's key", make("span", "id", lease.vm.public_key)], ["Tunnel", chip(lease.tunnel.state)],
-    ["Last handshake", clock(lease.tunnel.last_handshake_at)]]);
+  const { consumer, resources, termination, tunnel, vm } = lease;
+  const why = termination ? joined(": ", endWords(termination.reason), termination.detail) : lease.state_reason;
+  $("detail-state").replaceChildren(chip(lease.state), " ", why || "");
+  $("release").hidden = ["terminated", "stopping"].includes(lease.state);
+  facts("facts", [["What is enforced", modeCell(lease)], ["Filter", words(lease.filter.enforcement)],
+    ["Image", joined(" on ", imageName(lease), lease.accelerator)],
+    lease.attachment?.socket_path && ["Socket", mono(lease.attachment.socket_path)],
+    ["Resources", `${resources.vcpus} vCPU, ${resources.memory_mib} MiB, disk ${resources.disk_mib} MiB`],
+    ["Created", clock(lease.created_at)], ["Time left", timeLeft(lease)], ["Labels", labelsOf(lease, ", ") || "–"],
+    ["SSH user", lease.ssh?.user]]);
+  facts("peers", [["Consumer", `${consumer.endpoint}, ${consumer.tunnel_ip} in the tunnel`],
+    ["Consumer's key", mono(consumer.public_key)], ["Machine", vm.tunnel_ip + " in the tunnel"],
+    ["Machine's key", mono(vm.public_key)], ["Tunnel", chip(tunnel.state)], ["Last handshake", clock(tunnel.last_handshake_at)]]);
   const first = Date.parse(lease.created_at);
   show($("timeline"), events.items, (event) => event.sequence, (event) => make("li", "",
     make("span", "faint number", "+" + ((Date.parse(event.at) - first) / 1000).toFixed(1) + " s"),
@@ -330,11 +334,16 @@ async function refreshDetail(id) {
   showPolicy(policy);
   showFlows(flows);
   show($("lease-violations"), violations, (row) => row.id, (row) => violationItem(row, false));
-  $("lease-violations-empty").hidden = violations.length > 0;
-  const tail = (text.reason ? "" : text).replace(/\r/g, "").replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "").replace(/[^\n\t\x20-\x7e\u00a0-\ud7ff]/g, "·").slice(-CONSOLE_CHARACTERS);
+  instead("lease-violations", violations.length ? "" : "None.");
+  showConsole(text.reason ? "" : text);
+}
+
+// The end of it, without what would steer a terminal. Who reads further up stays there.
+function showConsole(text) {
+  const plain = text.replace(/\r|\x1b\[[0-9;?]*[A-Za-z]/g, "").replace(/[^\n\t\x20-\x7e\u00a0-\ud7ff]/g, "·");
   const pane = $("console");
   const follow = pane.scrollTop + pane.clientHeight >= pane.scrollHeight - 8;
-  setText(pane, tail || "The console has said nothing.");
+  setText(pane, plain.slice(-CONSOLE_CHARACTERS) || "The console has said nothing.");
   if (follow) pane.scrollTop = pane.scrollHeight;
 }
 
@@ -366,36 +375,37 @@ function askForToken(message) {
   $("token").focus();
 }
 
-// Rates of what is on the page, four requests at a time.
-async function measure() {
-  const wanted = state.leases.slice(0, Math.min(state.rows, MEASURED)).filter((lease) => lease.state === "running" && lease.network.mode !== "direct");
-  const queue = [...wanted];
-  await Promise.all([1, 2, 3, 4].map(async () => {
-    for (let lease = queue.shift(); lease; lease = queue.shift()) {
-      const stats = await get(`/v1/leases/${lease.id}/stats`).catch(() => null);
-      if (!stats) continue;
-      const bytes = [...stats.from_guest.filter((row) => row.verdict === "forward").map((row) => row.bytes),
-        ...stats.from_consumer.filter((row) => row.outcome === "delivered").map((row) => row.bytes)].reduce((a, b) => a + b, 0);
-      const before = state.stats.get(lease.id);
-      const at = Date.parse(stats.read_at);
-      const samples = before?.samples || [];
-      if (before && at > before.at) samples.push(Math.max(0, ((bytes - before.bytes) * 8000) / (at - before.at)));
-      state.stats.set(lease.id, { at, bytes, violations: stats.violations, samples: samples.slice(-SAMPLES) });
-    }
-  }));
+// What a lease's machine sends and gets, as a rate since the last time.
+async function measure(lease) {
+  const stats = await get(`/v1/leases/${lease.id}/stats`).catch(() => null);
+  if (!stats) return;
+  const passed = [...stats.from_guest.filter((row) => row.verdict === "forward"),
+    ...stats.from_consumer.filter((row) => row.outcome === "delivered")];
+  const bytes = passed.reduce((sum, row) => sum + row.bytes, 0);
+  const at = Date.parse(stats.read_at);
+  const before = state.stats.get(lease.id);
+  const samples = before?.samples || [];
+  if (before && at > before.at) samples.push(Math.max(0, ((bytes - before.bytes) * 8000) / (at - before.at)));
+  state.stats.set(lease.id, { at, bytes, violations: stats.violations, samples: samples.slice(-SAMPLES) });
+}
+
+// Of what is on the page; the browser itself keeps to a few requests at a time.
+async function measureAll() {
+  const seen = state.leases.slice(0, Math.min(state.rows, MEASURED));
+  await Promise.all(seen.filter((lease) => lease.state === "running" && lease.network.mode !== "direct").map(measure));
   const known = new Set(state.leases.map((lease) => lease.id));
   for (const id of state.stats.keys()) if (!known.has(id)) state.stats.delete(id);
 }
 
 async function refreshOverview(withRates) {
   const states = state.show === "alive" ? LIVE : ["terminated"];
-  const health = ask("/readyz").then(() => "ready", (error) => { if (error instanceof HttpError) return "not ready: " + error.message; throw error; });
-  const [node, ready, violations, ends, ...leases] = await Promise.all([get("/v1/node"), health, newest("/v1/violations", FEED),
-    newest("/v1/terminations", FEED), ...states.map((name) => newest("/v1/leases?state=" + name))]);
+  const [node, health, violations, ends, ...leases] = await Promise.all([get("/v1/node"), orReason(ask("/readyz")),
+    newest("/v1/violations", FEED), newest("/v1/terminations", FEED),
+    ...states.map((name) => newest("/v1/leases?state=" + name))]);
   state.skew = Date.parse(node.time) - Date.now();
   state.leases = leases.flat().sort((a, b) => (a.id < b.id ? 1 : -1));
-  if (withRates) await measure();
-  showNode(node, ready);
+  if (withRates) await measureAll();
+  showNode(node, health.reason ? "not ready: " + health.reason : "ready");
   showLeases();
   showFeed(violations, ends);
 }
@@ -421,16 +431,16 @@ function update(withRates = false) {
       if (!document.hidden) await refresh(withRates);
       return true;
     } catch (error) {
-      if (error instanceof HttpError && error.status === 401) {
+      if (error.status === 401) {
         const given = sessionStorage.getItem(TOKEN_KEY) !== null;
         sessionStorage.removeItem(TOKEN_KEY);
         state.generation++;
         askForToken(given ? "The service does not take this token." : "");
-      } else if (error instanceof HttpError && error.status === 404 && openLease()) {
+      } else if (error.status === 404 && openLease()) {
         location.hash = "#/";
         notice("There is no such lease.");
       } else {
-        setConnection("disconnected", error instanceof HttpError ? error.message : "the service does not answer; trying again");
+        setConnection("disconnected", error.status ? error.message : "the service does not answer; trying again");
       }
       return false;
     } finally {
@@ -451,7 +461,8 @@ function settle() {
 
 // Each event means that something is to be read anew; what it says is not used. A service without a stream is polled.
 async function follow(generation) {
-  const response = await ask("/v1/events?after=latest", { headers: { Accept: "text/event-stream" }, signal: new AbortController().signal });
+  const signal = new AbortController().signal; // of nobody: it may last
+  const response = await ask("/v1/events?after=latest", { headers: { Accept: "text/event-stream" }, signal });
   if (!(response.headers.get("Content-Type") || "").startsWith("text/event-stream")) return;
   const reader = response.body.getReader();
   state.streaming = true;
