@@ -309,7 +309,7 @@ prove: ## prove the six properties of nat/ and store/lease.c with Frama-C, z3 an
 	$(Q)sh deploy/install-deps.sh proof
 	$(Q)$(PYTHON) tests/proof/run.py
 
-prove-mutants: ## seeded faults, each of which has to make a proof fail
+prove-mutants: ## make prove, then seeded faults, each of which has to make a proof fail
 	$(Q)sh deploy/install-deps.sh proof
 	$(Q)$(PYTHON) tests/proof/run.py --mutants
 

@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 
 class Property(NamedTuple):
-    """One promise."""
+    """One promise. Of its functions, @shifts are those with shifts in them that have to be taken for products."""
 
     name: str
     promise: str
     sources: tuple
     functions: tuple
+    shifts: tuple = ()
 
 
 class Fault(NamedTuple):
-    """One edit that breaks a promise, and the functions whose contracts have to notice."""
+    """One edit that breaks a promise, and the functions whose contracts have to notice; of these a @clause, where it is named."""
 
     name: str
     breaks: str
@@ -25,6 +26,7 @@ class Fault(NamedTuple):
     old: str
     new: str
     functions: tuple
+    clause: str = None
 
 
 PROPERTIES = (
@@ -32,7 +34,8 @@ PROPERTIES = (
              ("nat/packet.c", "nat/checksum.c"),
              ("load16", "load32", "load_mac", "udp_checksum_good", "udp_is_whole", "ip_header_is_sound", "ipv4_kind",
               "arp_kind", "frame_kind", "copy_arp", "copy_ipv4", "copy_values", "packet_parse",
-              "fold", "sum_wide", "sum_bulk", "checksum_add", "checksum_add_words", "checksum_udp_pseudo")),
+              "fold", "sum_wide", "sum_bulk", "checksum_add", "checksum_add_words", "checksum_udp_pseudo"),
+             shifts=("load16", "load32")),
     Property("filtered", "FORWARD if and only if whole UDP from the leased addresses to the allowlist",
              ("nat/verdict.c", "nat/allowlist.c", "nat/wireguard.c", "nat/sampler.c", "nat/names.c"),
              ("verdict_decide", "weigh", "judge", "explain", "explain_ipv4", "judge_arp", "is_own_udp", "is_dhcp",
@@ -53,7 +56,10 @@ PROPERTIES = (
              ("lease_may_follow", "lease_is_final", "is_state")),
 )
 
+# What takes longest to refute stands first.
 FAULTS = (
+    Fault("gate open before a policy", "filtered", "nat/verdict.c",
+          "if (policy->generation == 0)", "if (policy->generation == UINT64_MAX)", ("verdict_decide",), clause="shut"),
     Fault("port ignored", "filtered", "nat/allowlist.c",
           "policy->allow[i].ip == endpoint.ip && policy->allow[i].port == endpoint.port",
           "policy->allow[i].ip == endpoint.ip", ("allowlist_holds",)),
@@ -62,8 +68,6 @@ FAULTS = (
           "i <= policy->allow_count; i++) {\n        if (policy->allow[i].ip == endpoint.ip", ("allowlist_holds",)),
     Fault("source address not checked", "filtered", "nat/verdict.c",
           "link->guest_mac) &&\n           packet->source.ip == link->guest_ip;", "link->guest_mac);", ("is_own_udp",)),
-    Fault("gate open before a policy", "filtered", "nat/verdict.c",
-          "if (policy->generation == 0)", "if (policy->generation == UINT64_MAX)", ("verdict_decide",)),
     Fault("unsampled frames of other protocols forwarded", "filtered", "nat/verdict.c",
           "nat_reason_is_violation(reason) ? NAT_REASON_UNSAMPLED : reason",
           "nat_reason_is_violation(reason) ? NAT_REASON_UNCHECKED : reason", ("pass_over",)),
@@ -85,7 +89,7 @@ FAULTS = (
     Fault("checksum reads one byte too far", "parse", "nat/checksum.c",
           "(at + 1 < length ? bytes[at + 1] : 0u)", "bytes[at + 1]", ("checksum_add",)),
     Fault("byte order of 16 bits turned round", "parse", "nat/packet.c",
-          "(uint16_t)(at[0] * 256u + at[1])", "(uint16_t)(at[1] * 256u + at[0])", ("load16",)),
+          "(uint16_t)(((unsigned)at[0] << 8) + at[1])", "(uint16_t)(((unsigned)at[1] << 8) + at[0])", ("load16",)),
     Fault("conntrack keeps what an older policy allowed", "conntrack", "nat/conntrack.c",
           "if (table->generation == generation)", "if (table->generation != 0)", ("adopt_generation",)),
     Fault("conntrack key without the port", "conntrack", "nat/conntrack.c",
