@@ -34,15 +34,11 @@ HARDENING := -fstack-protector-strong -fPIE $(if $(SANITIZE)$(COVERAGE),,-D_FORT
              $(if $(findstring x86_64,$(shell uname -m)),-fstack-clash-protection -fcf-protection)
 OPTIMIZE := $(if $(COVERAGE),-O0,-O2) -g
 COVERED := -fprofile-instr-generate -fcoverage-mapping
-<<<<<<< Updated upstream
-CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1 $(KQUEUE_STAND_IN)) \
-=======
 # Counts lie in a file that is mapped, so that a process that is killed, or becomes another program, has told what it did.
 # Where the daemon's processes have it is built in, for most are started without an environment; a test tells by LLVM_PROFILE_FILE.
 PROFILES := /tmp/omertad-cover-$(shell id -u)
 COUNTED_IN_FILE := -Xclang -mllvm -Xclang -runtime-counter-relocation
-CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1) \
->>>>>>> Stashed changes
+CPPFLAGS += -I. -I$(BUILD)/embed -D_GNU_SOURCE -DOMERTAD_VERSION='"$(VERSION)"' $(if $(PORTABLE),-DOMERTAD_PORTABLE=1 $(KQUEUE_STAND_IN)) \
             $(if $(COVERAGE),-DOMERTAD_COVERAGE=1) \
             $(if $(CONFINED),-DOMERTAD_CONFINED=1)
 CFLAGS += $(WARNINGS) $(OPTIMIZE) $(HARDENING) -ffile-prefix-map=$(CURDIR)=. -pthread \
