@@ -203,11 +203,19 @@ IMAGES ?= build/guest
 deps: ## install what building and running needs (Debian packages)
 	$(Q)sh deploy/install-deps.sh build run image
 
+MICRO_FILES := deploy/guest/build-micro.sh deploy/guest/builder.sh $(wildcard deploy/guest/micro/*)
+
 image: $(IMAGES)/micro/manifest.json ## build the micro guest image from Debian packages
 
-$(IMAGES)/micro/manifest.json: deploy/guest/build-micro.sh deploy/guest/builder.sh $(wildcard deploy/guest/micro/*)
+$(IMAGES)/micro/manifest.json: $(MICRO_FILES)
 	$(Q)sh deploy/install-deps.sh image
 	$(Q)sh deploy/guest/build-micro.sh $(@D)
+
+image-arm64: build/guest-arm64/micro/manifest.json ## assemble the micro guest image for arm64
+
+build/guest-arm64/micro/manifest.json: $(MICRO_FILES)
+	$(Q)sh deploy/install-deps.sh image arm64
+	$(Q)sh deploy/guest/build-micro.sh $(@D) --arm64
 
 DEBIAN_FILES := deploy/guest/build-debian.sh deploy/guest/builder.sh $(shell find deploy/guest/debian -type f)
 
@@ -248,6 +256,12 @@ check-debian: ## the production guest with real cloud-init, leased from the daem
 	$(Q)$(MAKE) --no-print-directory all image image-debian frame_storm
 	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_DEBIAN=$(IMAGES)/debian \
 	    OMERTAD_DEBIAN_BARE=$(IMAGES)/debian-bare $(PYTHON) tests/system/run.py -k debian
+
+check-arm64: ## the arm64 micro guest, emulated, leased from the daemon
+	$(Q)sh deploy/install-deps.sh build run image arm64 test
+	$(Q)$(MAKE) --no-print-directory all image image-arm64
+	$(Q)OMERTAD=$(BUILD)/omertad OMERTAD_IMAGE=$(IMAGES)/micro OMERTAD_ARM64=build/guest-arm64/micro \
+	    $(PYTHON) tests/system/run.py -k arm64
 
 SECONDS ?= 600
 
@@ -366,6 +380,6 @@ clean: ## remove what was built (the guest image too)
 	rm -rf build
 
 help: ## list the targets
-	@grep -hE '^[a-z][a-z -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z][a-z0-9 -]*:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian check-debian deps image demo run check check-unit check-long check-bare soak bench bench-plot asan ubsan tsan lint install deb clean help
+.PHONY: FORCE all cover fuzz fuzz-binaries prove prove-mutants unit-binaries frame_storm contract mutants image-debian image-arm64 check-arm64 check-debian deps image demo run check check-unit check-long check-bare soak bench bench-plot asan ubsan tsan lint install deb clean help

@@ -1,6 +1,6 @@
 #!/bin/sh
-# install-deps.sh [GROUP...] - install what is missing of: build, run, image, debian, test, contract, proof, fuzz, cover, lint, deb
-# (default: all but debian, proof, fuzz, cover and deb).
+# install-deps.sh [GROUP...] - install what is missing of: build, run, image, arm64, debian, test, contract, proof, fuzz, cover, lint, deb
+# (default: all but arm64, debian, proof, fuzz, cover and deb).
 #
 # Says what it does; does nothing when all is there. Debian and Ubuntu: apt (with sudo unless root). macOS: prints the
 # Homebrew line, because Homebrew refuses to run for somebody else.
@@ -11,6 +11,7 @@ packages_of() {
         build) echo "gcc make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libsodium-dev libisofs-dev libseccomp-dev" ;;
         run) echo "qemu-system-x86 ca-certificates passt nftables iproute2" ;;
         debian) echo "mmdebstrap e2fsprogs qemu-utils uidmap xz-utils" ;;
+        arm64) echo "qemu-system-arm binutils" ;;
         image) echo "cpio gzip dpkg xz-utils zstd" ;;
         test) echo "libcmocka-dev python3 python3-jsonschema python3-yaml curl jq sqlite3 wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark mandoc zsh systemd dpkg-dev lintian chromium fonts-dejavu-core gnuplot-nox munge slurm-client slurmctld slurmd" ;;
         # Node.js from elsewhere brings npm with it, and Debian's npm would not fit beside it.
@@ -21,7 +22,7 @@ packages_of() {
         fuzz) echo "clang-14 libclang-rt-14-dev python3" ;;
         lint) echo "clang-format clang-tidy shellcheck" ;;
         *)
-            echo "install-deps.sh: $1: no such group (build run image debian test contract proof fuzz cover lint deb)" >&2
+            echo "install-deps.sh: $1: no such group (build run image arm64 debian test contract proof fuzz cover lint deb)" >&2
             exit 2
             ;;
     esac

@@ -178,7 +178,7 @@ class Documents(unittest.TestCase):
         targets = set(re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split())
         seen = 0
         for name in self.PAGES:
-            for target in re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE):
+            for target in re.findall(r"(?:^ *|`)make ([a-z][a-z0-9-]*)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE):
                 seen += 1
                 self.assertIn(target, targets, name)
         self.assertGreater(seen, 8)
