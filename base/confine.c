@@ -129,6 +129,11 @@ int confine_enter(const struct confine_program *program)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &code) != 0 ? -errno : 0;
 }
 
+void confine_end_thread(void)
+{
+    syscall(SYS_exit, 0);
+}
+
 static void sort(int *fds, size_t count)
 {
     for (size_t at = 1; at < count; at++)
@@ -197,6 +202,10 @@ int confine_enter(const struct confine_program *program)
 {
     (void)program;
     return 0;
+}
+
+void confine_end_thread(void)
+{
 }
 
 int confine_keep_only(const int *fds, size_t count)

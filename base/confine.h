@@ -90,6 +90,19 @@ size_t confine_count(const struct confine_rule *rules, size_t count);
 int confine_enter(const struct confine_program *program);
 
 /**
+ * confine_end_thread() - End this thread by the one system call for it
+ *
+ * The C library would make others first, for the thread's signals and its stack, which a table then need not allow. For
+ * whoever joins the thread it ends as one that the kernel has killed: the kernel tells, and the stack is freed. Only for a
+ * thread that holds no lock and has nothing of its own from the C library: it neither allocates nor has thread-local objects.
+ *
+ * Return: when nothing is narrowed in this build, and the thread may just return
+ * Thread: the one that ends
+ * Source: set_tid_address(2), "clear_child_tid"
+ */
+void confine_end_thread(void);
+
+/**
  * confine_keep_only() - Have these descriptors alone, in a table of this thread's own
  *
  * They keep their numbers. The other threads keep theirs too, and no longer see what this one opens or closes. When the

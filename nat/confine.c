@@ -24,7 +24,6 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -42,6 +41,7 @@ struct nat_confinement {
 #ifdef OMERTAD_CONFINED
 
 #include <asm/socket.h>
+#include <sys/syscall.h>
 
 #define IS(at, what)                                                                                                   \
     {                                                                                                                  \
@@ -53,15 +53,21 @@ struct nat_confinement {
     }
 
 static const struct confine_rule table[] = {
-    /* A frame's way. */
+/* A frame's way. */
+#ifdef SYS_poll
     {.call = "poll", .reason = "waits for frames, datagrams, room, commands"},
-    {.call = "ppoll", .reason = "the same where there is no poll"},
-    {.call = "recvmmsg", .reason = "takes batches of frames and datagrams"},
-    {.call = "sendmmsg", .reason = "hands on batches of both"},
+#else
+    {.call = "ppoll", .reason = "waits for frames, datagrams, room, commands"},
+#endif
+    {.call = "recvmmsg", .reason = "takes batches of frames and datagrams, and wake-ups"},
+    {.call = "sendmmsg", .reason = "hands on batches of both, and reports"},
     {.call = "sendmsg", .reason = "hands on frames of a stream", .ways = WAY_STREAM},
-    {.call = "recvfrom", .reason = "empties the wake-up; reads a stream; sorts out an attachment's first datagrams"},
+    {.call = "recvfrom",
+     .reason = "reads a stream; sorts out an attachment's first datagrams",
+     .ways = WAY_STREAM | WAY_LISTEN},
     {.call = "sendto",
-     .reason = "reports, and the rest of a stream's frame: to the socket's peer alone",
+     .reason = "the rest of a stream's frame: to the socket's peer alone",
+     .ways = WAY_STREAM,
      .arguments = {NOTHING(4)}},
 
     /* A flow's life. */
@@ -81,7 +87,6 @@ static const struct confine_rule table[] = {
     {.call = "getsockname", .reason = "the port that a flow keeps when its consumer has moved"},
     {.call = "bind", .reason = "takes that port again"},
     {.call = "close", .reason = "a flow's end"},
-    {.call = "getrandom", .reason = "which packets are sampled"},
 
     /* The peer of an attachment at a path. */
     {.call = "getpeername", .reason = "whether a datagram is the peer's", .ways = WAY_LISTEN},
@@ -90,9 +95,7 @@ static const struct confine_rule table[] = {
     /* What lies beneath: the kernel and the C library. */
     {.call = "restart_syscall", .reason = "the kernel goes on with a poll after the process was stopped"},
     {.call = "clock_gettime", .reason = "the time, on machines whose clock is not readable without the kernel"},
-    {.call = "rt_sigprocmask", .reason = "the C library ends a thread"},
-    {.call = "madvise", .reason = "and gives its stack back", .arguments = {IS(2, MADV_DONTNEED)}},
-    {.call = "exit", .reason = "the thread's own end"},
+    {.call = "exit", .reason = "the thread's own end (confine_end_thread())"},
 };
 
 const struct confine_rule *nat_confine_table(size_t *ret_count)

@@ -44,12 +44,16 @@ static void *run(void *context)
     const struct launch *launch = context;
     struct nat *nat = launch->nat;
     const int begun = confine(nat, launch->program);
-    if (send(nat->wake_thread, &begun, sizeof begun, MSG_NOSIGNAL) != (ssize_t)sizeof begun || begun < 0)
+    const struct datagram_parts told = {.head = (uint8_t *)(uintptr_t)&begun, .head_bytes = sizeof begun};
+    const bool heard = datagrams_send(nat->wake_thread, &told, 1) == 1; /* the call that its table has */
+    if (begun < 0)
         return NULL;
-    thread_serve(nat);
+    if (heard)
+        thread_serve(nat);
     uplink_close(&nat->worker.uplink, UINT64_MAX);
     fd_close(&nat->worker.frame_io.fd);
     fd_close(&nat->worker.reporter.fd);
+    confine_end_thread();
     return NULL;
 }
 

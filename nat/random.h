@@ -15,14 +15,18 @@ enum random_limits {
     RANDOM_FILL_MAX_BYTES = 4096, /* with one call */
 };
 
-/** struct random_source - Owner: the NAT thread of the VM. All zeros to begin with. */
+/** struct random_source - Owner: the NAT thread of the VM, once it has its key. */
 struct random_source {
     bool keyed;
     uint8_t key[RANDOM_KEY_BYTES];
 };
 
+/** random_key() - Begin with a key from the system's generator. Thread: any that may still ask it */
+void random_key(struct random_source *source);
+
 /**
  * random_fill() - Fill a buffer
+ * @source: has a key
  * @length: at most RANDOM_FILL_MAX_BYTES
  * Thread:  the source's owner
  * Source:  RFC 8439 section 2.4

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "nat/datagrams.h"
 
 enum thread_limits {
     NAT_POLL_FDS = 2 + FLOW_MAX,
@@ -125,7 +126,8 @@ static void take_commands(struct nat *nat, uint64_t now_ms)
 static void drain_wake(const struct nat *nat)
 {
     uint8_t bytes[64];
-    while (recv(nat->wake_thread, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+    struct datagram all = {.bytes = bytes, .length = sizeof bytes};
+    while (datagrams_receive(nat->wake_thread, &all, 1) == 1 && all.length == sizeof bytes)
         continue;
 }
 

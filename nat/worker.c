@@ -20,6 +20,7 @@ void worker_init(struct worker *worker, const struct nat_config *config, struct 
     worker->expiry_ms = UINT64_MAX;
     frame_io_init(&worker->frame_io, config->frame_fd, config->framing, config->peer_known);
     uplink_init(&worker->uplink);
+    random_key(&worker->random);
     worker->flows.limit = config->flows_max;
     reporter_init(&worker->reporter, config->report_fd);
     kernel_gate_init(&worker->gate, config->framing);

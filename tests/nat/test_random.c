@@ -9,8 +9,10 @@ enum { WORDS = 1024 };
 static void no_fill_is_like_another(void **state)
 {
     (void)state;
-    struct random_source one = {0};
-    struct random_source other = {0};
+    struct random_source one;
+    struct random_source other;
+    random_key(&one);
+    random_key(&other);
     uint32_t words[3][WORDS] = {{0}};
     random_fill(&one, words[0], sizeof words[0]);
     random_fill(&one, words[1], sizeof words[1]);
@@ -26,7 +28,8 @@ static void no_fill_is_like_another(void **state)
 static void the_key_that_made_a_fill_is_gone_after_it(void **state)
 {
     (void)state;
-    struct random_source source = {0};
+    struct random_source source;
+    random_key(&source);
     uint8_t bytes[64];
     random_fill(&source, bytes, sizeof bytes);
     struct random_source copy = source;
@@ -41,7 +44,8 @@ static void the_key_that_made_a_fill_is_gone_after_it(void **state)
 static void every_bit_is_set_half_the_time(void **state)
 {
     (void)state;
-    struct random_source source = {0};
+    struct random_source source;
+    random_key(&source);
     unsigned set[32] = {0};
     for (int fills = 0; fills < 64; fills++) {
         uint32_t words[WORDS];
@@ -58,7 +62,8 @@ static void every_bit_is_set_half_the_time(void **state)
 static void nothing_past_the_end_is_written(void **state)
 {
     (void)state;
-    struct random_source source = {0};
+    struct random_source source;
+    random_key(&source);
     uint8_t bytes[16] = {0};
     random_fill(&source, bytes, 0);
     random_fill(&source, bytes + 4, 5);
