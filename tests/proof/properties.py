@@ -18,7 +18,7 @@ class Property(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """One edit that breaks a promise, and the functions whose contracts have to notice; of these a @clause, where it is named."""
+    """One edit that breaks a promise, and the functions whose contracts have to notice."""
 
     name: str
     breaks: str
@@ -26,7 +26,6 @@ class Fault(NamedTuple):
     old: str
     new: str
     functions: tuple
-    clause: str = None
 
 
 PROPERTIES = (
@@ -58,8 +57,11 @@ PROPERTIES = (
 
 # What takes longest to refute stands first.
 FAULTS = (
+    Fault("metadata address left out of the never-list", "filtered", "nat/names.c",
+          "ip >= 0xa9fe0000 && ip <= 0xa9feffff", "ip >= 0xa9fe0000 && ip <= 0xa9fea9fd", ("nat_ip_is_never",)),
     Fault("gate open before a policy", "filtered", "nat/verdict.c",
-          "if (policy->generation == 0)", "if (policy->generation == UINT64_MAX)", ("verdict_decide",), clause="shut"),
+          "if (policy->generation == 0)\n        return weigh(policy, NAT_REASON_GATE_SHUT);",
+          "if (policy->generation == 0)\n        return weigh(policy, NAT_REASON_ALLOWED);", ("verdict_decide",)),
     Fault("port ignored", "filtered", "nat/allowlist.c",
           "policy->allow[i].ip == endpoint.ip && policy->allow[i].port == endpoint.port",
           "policy->allow[i].ip == endpoint.ip", ("allowlist_holds",)),
@@ -73,13 +75,14 @@ FAULTS = (
           "nat_reason_is_violation(reason) ? NAT_REASON_UNCHECKED : reason", ("pass_over",)),
     Fault("a drop whose row says forward", "filtered", "nat/names.c",
           '{"port_not_allowed", NAT_DROP, ATTACK}', '{"port_not_allowed", NAT_FORWARD, ATTACK}', ("nat_verdict_of",)),
-    Fault("metadata address left out of the never-list", "filtered", "nat/names.c",
-          "ip >= 0xa9fe0000 && ip <= 0xa9feffff", "ip >= 0xa9fe0000 && ip <= 0xa9fea9fd", ("nat_ip_is_never",)),
     Fault("own address reached between two samples", "filtered", "nat/verdict.c",
           "for (size_t i = 0; i < policy->own_count; i++)", "for (size_t i = 1; i < policy->own_count; i++)", ("is_never",)),
     Fault("never-list not asked between two samples", "filtered", "nat/verdict.c",
           "is_never(policy, link, packet->destination.ip) ? NAT_REASON_NEVER : NAT_REASON_UNCHECKED",
           "NAT_REASON_UNCHECKED", ("pass_over",)),
+    Fault("shape of WireGuard not asked for", "filtered", "nat/verdict.c",
+          "if (policy->require_wireguard && wireguard_classify", "if (!policy->require_wireguard && wireguard_classify",
+          ("require_shape",)),
     Fault("fragment ignored", "parse", "nat/packet.c",
           "if (fragment % (WIRE_IPV4_FRAGMENT_MASK + 1) != 0)", "if (fragment == UINT16_MAX)", ("ipv4_kind",)),
     Fault("more-fragments bit ignored", "parse", "nat/packet.c",
@@ -103,9 +106,6 @@ FAULTS = (
     Fault("conntrack notes what was not allowed", "conntrack", "nat/verdict.c",
           "if (!allowlist_holds(policy, destination))\n        return false;\n    note_allowed(",
           "note_allowed(", ("is_tracked",)),
-    Fault("a hit that forgives the shape", "conntrack", "nat/verdict.c",
-          "is_tracked(policy, table, packet->destination, now_ms) ? shape",
-          "is_tracked(policy, table, packet->destination, now_ms) ? NAT_REASON_ALLOWED", ("judge_tracked",)),
     Fault("answers of an unchecked destination accepted", "inbound", "nat/compose.c",
           "!flow->listens || !allowlist_holds(policy, flow->consumer)", "!flow->listens", ("compose_inbound",)),
     Fault("answers that nobody listens for accepted", "inbound", "nat/compose.c",

@@ -69,14 +69,14 @@ def parts(entry, functions):
     return [(shifting, SHIFT_PROVERS)] * bool(shifting) + [(others[first::runs], PROVERS) for first in range(runs)]
 
 
-def run(folder, config, sources, functions, provers, clause=None):
-    """Run Frama-C for @functions of @sources below @folder, or for a clause of them. Return: a Result"""
+def run(folder, config, sources, functions, provers):
+    """Run Frama-C for @functions of @sources below @folder. Return: a Result"""
     with tempfile.TemporaryDirectory(prefix="omertad-proof-") as session:  # for Frama-C's notes
         command = ["frama-c", "-c11", "-machdep", "gcc_x86_64",
                    "-cpp-extra-args=-I. -include tests/proof/prelude.h",
                    "-wp", "-wp-rte", "-warn-unsigned-overflow", *provers, "-wp-session", session,
                    "-wp-steps", str(STEPS), "-wp-timeout", str(BACKSTOP_S), "-wp-par", "1", "-wp-cache", "none",
-                   f"-wp-prop={clause or '-' + ASSUMED}", "-wp-fct", ",".join(functions), *sources]
+                   f"-wp-prop=-{ASSUMED}", "-wp-fct", ",".join(functions), *sources]
         # Frama-C takes PWD for the folder it is in, whatever folder it is in.
         environment = {**os.environ, "WHY3CONFIG": str(config), "PWD": str(folder)}
         done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
@@ -137,7 +137,7 @@ def attempt(config, entry, fault):
     """Prove what the fault has to break, with the fault in. Return: a Result"""
     with tempfile.TemporaryDirectory(prefix="omertad-proof-") as name:
         break_in(pathlib.Path(name), fault)
-        return merge([run(name, config, entry.sources, *part, fault.clause) for part in parts(entry, fault.functions)])
+        return merge([run(name, config, entry.sources, *part) for part in parts(entry, fault.functions)])
 
 
 def refute_all(config, pool, chosen):
