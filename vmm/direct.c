@@ -122,7 +122,7 @@ int direct_spawn(const struct direct_spec *spec, struct direct *ret_direct, stru
     const struct child_fd line = {.from = far_fd, .to = LAUNCHER_LINE_FD};
     rc = launcher_send(near_fd, &order, spec->fds, err);
     if (rc == 0)
-        rc = child_spawn(command.argv[0], command.argv, &line, 1, ret_guard, err);
+        rc = child_prepare(command.argv[0], command.argv, &line, 1, CHILD_DIES_WITH_PARENT, ret_guard, err);
     if (rc != 0)
         return rc;
     direct_init(ret_direct);
@@ -270,8 +270,15 @@ int vmm_direct_check(struct error *err)
             error_tag(err, "direct-unavailable", "pasta");
         return rc;
     }
-    bool ready = await_trial(&direct, &guard);
-    rc = ready ? 0 : explain(&guard, err);
+    /* One that does not hear has ended, which the trial sees. */
+    bool ready = child_release(&guard) == 0 && await_trial(&direct, &guard);
+    rc = child_started(&guard, "the guard of direct mode", err);
+    if (ready)
+        rc = 0;
+    else if (rc == 0 || rc == -EINPROGRESS)
+        rc = explain(&guard, err);
+    else
+        error_tag(err, "direct-unavailable", "pasta");
     direct_close(&direct, &guard);
     return rc;
 }

@@ -2,12 +2,14 @@
  *
  * How a direct machine starts and ends
  *
- *     daemon -> child_spawn() -> guard -> pasta -> launcher, which becomes QEMU
+ *     daemon -> child_prepare() -> guard -> pasta -> launcher, which becomes QEMU
  *
  * The start:
  * 1. The machine's QEMU command is built with COMMAND_NET_TAP. There is no attachment and no NAT.
  * 2. direct_spawn() reads the host's own addresses, puts command, rules and descriptors on a line (a socket pair) and
- *    starts the guard as the machine's `struct child`. Its output is pasta's, the launcher's and QEMU's.
+ *    starts the guard as the machine's `struct child`, which waits for child_release(). What came of that is child_started()'s
+ *    to tell, as for any child; a busy machine may keep the guard from it, and keeps nobody else. Its output is pasta's,
+ *    the launcher's and QEMU's.
  * 3. The caller polls direct.line_fd, and calls direct_receive() when it is readable. 1 means that the namespace stands
  *    and that the process direct.pid becomes QEMU now: that pid and direct.start_ticks are the hypervisor's identity, to
  *    be stored and told (VMM_EVENT_SPAWNED). Negative means that it will not come to that: the child's output says why,
@@ -40,7 +42,7 @@
 /**
  * struct direct_spec - A hypervisor to start in a namespace of its own
  * @command: with the program's absolute path first; NULL: make the namespace, and end
- * @fds:     what the hypervisor finds, as for child_spawn(); COMMAND_FD_NET is the tap and must not be among them
+ * @fds:     what the hypervisor finds, as for child_prepare(); COMMAND_FD_NET is the tap and must not be among them
  *
  * Owner: the caller; nothing is kept.
  */
@@ -72,11 +74,11 @@ struct direct {
 void direct_init(struct direct *direct);
 
 /**
- * direct_spawn() - Start guard, pasta, launcher and hypervisor
+ * direct_spawn() - Have a guard wait that is to start pasta, launcher and hypervisor
  * @ret_direct, @ret_guard: filled on success
  * Return: 0; -ENOENT when a program is missing (err names it in field); or what failed. What goes wrong later is told by
  *         the child's output and its end
- * Thread: as child_spawn(): everything is killed when the calling thread ends
+ * Thread: as child_prepare(): everything is killed when the calling thread ends
  */
 int direct_spawn(const struct direct_spec *spec, struct direct *ret_direct, struct child *ret_guard, struct error *err);
 

@@ -1,4 +1,4 @@
-/* The launcher lives twice. Outside, as child_spawn()'s program, it is the guard: it starts pasta with the line at
+/* The launcher lives twice. Outside, as child_prepare()'s program, it is the guard: it starts pasta with the line at
  * descriptor 0, because 0, 1 and 2 are all that every version of pasta hands on to the program that it runs, and it ends
  * when nothing of the machine is left. Whatever happens to the daemon (SIGTERM, by PR_SET_PDEATHSIG) or to pasta, it
  * kills pasta's process group, also the child that a pasta which fails leaves behind, and reaps all of it.

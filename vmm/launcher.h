@@ -11,7 +11,7 @@
 #include "vmm/direct_rules.h"
 
 enum launcher_limits {
-    LAUNCHER_LINE_FD = 3, /* where child_spawn() puts the line for the first of the launcher's two lives */
+    LAUNCHER_LINE_FD = 3, /* where child_prepare() puts the line for the first of the launcher's two lives */
     LAUNCHER_VERSION_BYTES = 32,
     LAUNCHER_UPLINK_MS = 3000, /* pasta takes 20 */
     LAUNCHER_READY = 'R',      /* the one message that comes back */

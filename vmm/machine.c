@@ -164,11 +164,13 @@ int machine_adopt(struct machine *machine, const struct machine_places *places, 
 int machine_release_child(struct machine *machine, struct error *err)
 {
     int rc = child_release(&machine->child);
-    return rc == 0 ? 0 : error_set(err, rc, "the hypervisor's process does not hear: %s", strerror(-rc));
+    return rc == 0 ? 0 : error_set(err, rc, "the machine's process does not hear: %s", strerror(-rc));
 }
 
 int machine_started(struct machine *machine, const struct machine_places *places, struct error *err)
 {
+    if (machine->spec->direct)
+        return child_started(&machine->child, "the guard of direct mode", err);
     int rc = child_started(&machine->child, places->program, err);
     return rc == -ENOENT ? hypervisor_missing(places->hypervisor, places->program, err) : rc;
 }

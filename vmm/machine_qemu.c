@@ -65,8 +65,11 @@ static int spawn_qemu(struct machine *machine, const struct machine_places *plac
                                        .command = command,
                                        .fds = fds,
                                        .fd_count = count};
-    if (machine->spec->direct)
-        return direct_spawn(&direct, &machine->direct, &machine->child, err);
+    if (machine->spec->direct) {
+        /* Nothing needs to be known of the guard first: it dies with this daemon, and the hypervisor with it. */
+        int rc = direct_spawn(&direct, &machine->direct, &machine->child, err);
+        return rc == 0 ? machine_release_child(machine, err) : rc;
+    }
     return child_prepare(places->program, command->argv, fds, count,
                          machine->outlives ? CHILD_OUTLIVES_PARENT : CHILD_DIES_WITH_PARENT, &machine->child, err);
 }

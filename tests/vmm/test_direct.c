@@ -139,7 +139,7 @@ struct machine {
     char output[OUTPUT_BYTES];
 };
 
-static void start(struct machine *machine, const char *how)
+static void prepare(struct machine *machine, const char *how)
 {
     struct command command;
     command_start(&command, self);
@@ -156,6 +156,12 @@ static void start(struct machine *machine, const char *how)
     child_init(&machine->guard);
     if (direct_spawn(&spec, &machine->direct, &machine->guard, &err) != 0)
         fail_msg("%s", err.message);
+}
+
+static void start(struct machine *machine, const char *how)
+{
+    prepare(machine, how);
+    assert_int_equal(child_release(&machine->guard), 0);
 }
 
 static void wait_started(struct machine *machine)
@@ -376,6 +382,39 @@ static void a_kill_at_any_moment_of_the_start_leaves_nothing(void **state)
     assert_nothing_left();
 }
 
+/* A machine so busy that the guard does not run for a while. */
+static void a_guard_that_does_not_get_to_run_keeps_nobody_else(void **state)
+{
+    (void)state;
+    struct machine machine;
+    struct error err = {0};
+    prepare(&machine, "say");
+    assert_int_equal(child_signal(&machine.guard, SIGSTOP), 0);
+    assert_int_equal(child_release(&machine.guard), 0);
+    assert_int_equal(child_started(&machine.guard, self, &err), -EINPROGRESS);
+    assert_int_equal(direct_receive(&machine.direct, &err), 0);
+    assert_int_equal(child_signal(&machine.guard, SIGCONT), 0);
+    assert_int_equal(poll(&(struct pollfd){.fd = machine.guard.start_fd, .events = POLLIN}, 1, WAIT_MS), 1);
+    assert_int_equal(child_started(&machine.guard, self, &err), 0);
+    wait_started(&machine);
+    wait_said(&machine);
+    direct_close(&machine.direct, &machine.guard);
+    assert_nothing_left();
+}
+
+static void a_guard_that_never_runs_is_ended_all_the_same(void **state)
+{
+    (void)state;
+    struct machine machine;
+    prepare(&machine, "say");
+    pid_t pid = machine.guard.pid;
+    assert_int_equal(child_signal(&machine.guard, SIGSTOP), 0);
+    assert_int_equal(child_release(&machine.guard), 0);
+    direct_close(&machine.direct, &machine.guard);
+    assert_false(is_there(pid));
+    assert_nothing_left();
+}
+
 static void the_hypervisor_does_not_outlive_pasta(void **state)
 {
     (void)state;
@@ -510,6 +549,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_hypervisor_s_exit_code_is_the_child_s),
         cmocka_unit_test(a_kill_ends_all_of_it),
         cmocka_unit_test(a_kill_at_any_moment_of_the_start_leaves_nothing),
+        cmocka_unit_test(a_guard_that_does_not_get_to_run_keeps_nobody_else),
+        cmocka_unit_test(a_guard_that_never_runs_is_ended_all_the_same),
         cmocka_unit_test(the_hypervisor_does_not_outlive_pasta),
         cmocka_unit_test(the_hypervisor_does_not_outlive_its_guard),
         cmocka_unit_test(the_hypervisor_does_not_outlive_the_daemon),
