@@ -255,7 +255,11 @@ static void a_direct_machine_that_cannot_be_is_refused_and_becomes_no_other(void
     struct fixture_event ended = fixture_await_end(&world, &spec.id, VMM_END_START_FAILED);
     setenv("PATH", path, 1);
     free(path);
+#ifndef OMERTAD_PORTABLE
     assert_string_equal(ended.detail, "pasta: no such program; install it: apt install passt");
+#else
+    assert_non_null(strstr(ended.detail, "Linux's namespaces"));
+#endif
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_SPAWNED), 0);
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_RUNNING), 0);
     assert_int_equal(fixture_count(&world, &spec.id, VMM_EVENT_POLICY), 0);
