@@ -65,10 +65,10 @@ export DEBIAN_FRONTEND=noninteractive
 # Lists may be absent or old on a fresh machine; a second try follows an update.
 install() {
     # shellcheck disable=SC2086 # words are package names
-    $as_root apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null
+    $as_root apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 $missing >/dev/null
 }
 if ! install 2>/dev/null; then
-    $as_root apt-get update -qq
+    $as_root apt-get update -qq -o DPkg::Lock::Timeout=300
     install
 fi
 echo "install-deps.sh: done"
