@@ -1,8 +1,8 @@
-"""The Debian package: without errors by lintian; installed in a throwaway root it leases a VM, and purged it is gone.
+"""The Debian package: without errors by lintian; installed in a throwaway root it leases a VM, as a service too, and purged it is gone.
 
 The root is an overlay over the machine's own, so that dpkg, its database and the packages that ours depends on are
 real, and what is written goes away with it. With OMERTAD_BARE_ROOT it lies over that folder instead: the smallest Debian
-with what our package says that it depends on and nothing else (make check-long).
+with what our package says that it depends on, and systemd for its service (make check-bare).
 """
 
 import os
@@ -11,6 +11,7 @@ import subprocess
 
 from case import LabCase, wait_for
 from daemon import ROOT
+from user_manager import Missing, UserManager
 
 BUILD_LIMIT_S = 300
 
@@ -85,7 +86,29 @@ class Package(LabCase):
         self.assertEqual("released", lease.wait_end()["reason"])
         wait_for(lambda: not daemon.left_over(), 20, "nothing left over")
 
-    def test_3_purged_it_is_gone(self):
+    def test_3_its_service_leases_a_vm(self):
+        daemon = self.lab.daemon("service")
+        self._mount("--bind", daemon.folder, self.root / daemon.folder.relative_to("/"))
+        daemon.root, daemon.program = self.root, "/usr/bin/omertad"
+        home = daemon.folder / "home"
+        (home / ".config/omertad").mkdir(parents=True)
+        (home / ".config/omertad/omertad.json").write_bytes(daemon.config_file.read_bytes())
+        self.lab.user.give(home)
+        try:
+            manager = UserManager(self.lab, daemon, self.addCleanup, self.root)
+        except Missing as reason:
+            self.skipTest(str(reason))
+        self.assertEqual("", manager.ask("start", "omertad.service"), manager.ask("status", "omertad.service"))
+        self.assertEqual("/usr/lib/systemd/user/omertad.service", manager.property("FragmentPath"))
+        self.assertEqual(str(self.root / "usr/bin/omertad"), os.readlink(f"/proc/{manager.property('MainPID')}/exe"))
+        lease = self.lab.lease(daemon)
+        self.assertEqual("established", lease.wait_tunnel()["tunnel"]["state"])
+        lease.release()
+        self.assertEqual("released", lease.wait_end()["reason"])
+        self.assertEqual("", manager.ask("stop", "omertad.service"))
+        wait_for(lambda: not daemon.left_over(), 20, "nothing left over")
+
+    def test_4_purged_it_is_gone(self):
         files = [line for line in self._inside("dpkg-query", "-L", "omertad").splitlines()
                  if (self.root / line[1:]).is_file()]
         self.assertGreater(len(files), 20)
