@@ -138,6 +138,11 @@ $(BUILD)/path_bench: $(BENCH_OBJECTS) $(BUILD)/libomertad.a
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LINK_AS_ONE) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# Direct mode and pasta alone.
+$(BUILD)/direct_bench: $(BUILD)/tests/bench/direct/main.o $(BUILD)/tests/nat/frames.o $(BUILD)/tests/nat/link.o $(BUILD)/libomertad.a
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LINK_AS_ONE) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 # Loads for the API, and what they are compared with.
 API_BENCH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/api/*.c))
 
@@ -288,7 +293,7 @@ check-bare: ## make the package, install it in a bare Debian, lease a VM there a
 
 bench: ## data path and API beside their baselines; BENCH='--json FILE --rounds N'
 	$(Q)sh deploy/install-deps.sh build test
-	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench $(BUILD)/api_bench
+	$(Q)$(MAKE) --no-print-directory all $(BUILD)/path_bench $(BUILD)/api_bench $(BUILD)/direct_bench
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
 
 BENCH_JSON ?= build/bench.json

@@ -5,6 +5,7 @@ whatever else the machine does meets all of them.
 """
 
 import json
+import mmap
 import pathlib
 import shutil
 import signal
@@ -21,9 +22,7 @@ FRAMINGS = ("dgram", "stream")
 LOADS = (("up", 1400), ("up", 64), ("down", 1400), ("down", 64))
 # As many of each as take a tenth of a second or so: a start costs too much of less, by chance.
 PACKETS = {"dgram": (30000, 50000, 30000, 30000), "stream": (100000, 500000, 30000, 30000)}
-# How often a round takes each. Large frames towards the guest fill fresh memory, which a virtual machine's host may have to find
-# first: some samples are several times as long then, whoever's they are.
-TAKEN = {"dgram": (1, 1, 1, 1), "stream": (1, 1, 3, 1)}
+WARM_BYTES = 1 << 30
 SLOW_PACKETS = 10000  # of the naive loop and passt, which take as long with them
 FLOOD = {"dgram": 400000, "stream": 50000}  # with datagrams the kernel drops nearly all of it
 TRIPS_TAKEN = 3  # a round: they are short, and where a process's memory lies makes a tenth of difference
@@ -103,13 +102,22 @@ class Runner:
                       "samples": len(samples)} for key, samples in self.samples.items()}
 
 
+def warm_memory():
+    """Touch memory and give it back. What a burst of large frames fills is new to the kernel's buffers, and where this machine is
+    itself a virtual one its host may have to find each page first: a packet takes five times as long then, whoever carries it."""
+    with mmap.mmap(-1, WARM_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        for at in range(0, WARM_BYTES, mmap.PAGESIZE):
+            memory[at] = 1
+
+
 def one_round(runner, number):
     """Everything once that is measured in each round. Who is first changes: what comes late in a round meets another machine."""
+    warm_memory()
     first = number % len(SUBJECTS)
     subjects = SUBJECTS[first:] + SUBJECTS[:first]
     for i, (case, size) in enumerate(LOADS):
         for framing in FRAMINGS:
-            for subject in subjects * TAKEN[framing][i]:
+            for subject in subjects:
                 runner.take(case, subject, framing, size, SLOW_PACKETS if subject == "naive" else PACKETS[framing][i])
         runner.take(case, "passt", "stream", size, SLOW_PACKETS)
     for framing in FRAMINGS:
