@@ -6,7 +6,8 @@
  * 3. Answers, and nothing else, come back. pasta's sockets take datagrams from anybody; conntrack does not.
  * 4. The consumer, then the private ranges, then the rest of the world.
  *
- * Input and output are closed: neither the gateway nor anything else in the namespace can be talked to. */
+ * Input and output are closed: neither the gateway nor anything else in the namespace can be talked to. Interfaces are meant by
+ * their index (iif, oif), which costs a packet less than their names; both are there when the rules are loaded, and stay. */
 #include "vmm/direct_rules.h"
 
 #include <errno.h>
@@ -86,13 +87,13 @@ static void print_sets(struct printer *printer, const struct direct_rules *rules
 static void print_forward(struct printer *printer, const struct direct_rules *rules)
 {
     print(printer, "\tchain forward {\n\t\ttype filter hook forward priority 0; policy drop;\n");
-    print(printer, "\t\tiifname \"%s\" ip saddr != " IP_FORMAT " drop\n", DIRECT_TAP, IP_PARTS(VMM_LINK_GUEST_IP));
-    print(printer, "\t\tiifname \"%s\" ip daddr @own drop\n", DIRECT_TAP);
-    print(printer, "\t\tiifname \"%s\" ip daddr @never drop\n", DIRECT_TAP);
+    print(printer, "\t\tiif \"%s\" ip saddr != " IP_FORMAT " drop\n", DIRECT_TAP, IP_PARTS(VMM_LINK_GUEST_IP));
+    print(printer, "\t\tiif \"%s\" ip daddr @own drop\n", DIRECT_TAP);
+    print(printer, "\t\tiif \"%s\" ip daddr @never drop\n", DIRECT_TAP);
     print(printer, "\t\tct state invalid drop\n");
     print(printer, "\t\tct state established accept\n");
-    print(printer, "\t\tiifname != \"%s\" drop\n", DIRECT_TAP);
-    print(printer, "\t\toifname != \"%s\" drop\n", DIRECT_UPLINK);
+    print(printer, "\t\tiif != \"%s\" drop\n", DIRECT_TAP);
+    print(printer, "\t\toif != \"%s\" drop\n", DIRECT_UPLINK);
     print(printer, "\t\tip daddr " IP_FORMAT " udp dport %u accept\n", IP_PARTS(rules->consumer.ip),
           (unsigned)rules->consumer.port);
     if (!rules->allow_private)
@@ -115,7 +116,7 @@ int direct_rules_print(const struct direct_rules *rules, char ret_text[static DI
     print(&printer, "\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n");
     print(&printer, "\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t}\n");
     print(&printer, "\tchain postrouting {\n\t\ttype nat hook postrouting priority 100; policy accept;\n");
-    print(&printer, "\t\toifname \"%s\" ip saddr " IP_FORMAT " masquerade\n\t}\n}\n", DIRECT_UPLINK,
+    print(&printer, "\t\toif \"%s\" ip saddr " IP_FORMAT " masquerade\n\t}\n}\n", DIRECT_UPLINK,
           IP_PARTS(VMM_LINK_GUEST_IP));
     return finish(&printer, err);
 }

@@ -15,13 +15,13 @@ static const char snapshot[] =
     "\t\telements = { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16, 198.18.0.0/15 }\n\t}\n"
     "\tchain forward {\n"
     "\t\ttype filter hook forward priority 0; policy drop;\n"
-    "\t\tiifname \"vm0\" ip saddr != 192.168.64.2 drop\n"
-    "\t\tiifname \"vm0\" ip daddr @own drop\n"
-    "\t\tiifname \"vm0\" ip daddr @never drop\n"
+    "\t\tiif \"vm0\" ip saddr != 192.168.64.2 drop\n"
+    "\t\tiif \"vm0\" ip daddr @own drop\n"
+    "\t\tiif \"vm0\" ip daddr @never drop\n"
     "\t\tct state invalid drop\n"
     "\t\tct state established accept\n"
-    "\t\tiifname != \"vm0\" drop\n"
-    "\t\toifname != \"up0\" drop\n"
+    "\t\tiif != \"vm0\" drop\n"
+    "\t\toif != \"up0\" drop\n"
     "\t\tip daddr 203.0.113.5 udp dport 51900 accept\n"
     "\t\tip daddr @private drop\n"
     "\t\taccept\n"
@@ -29,7 +29,7 @@ static const char snapshot[] =
     "\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n"
     "\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t}\n"
     "\tchain postrouting {\n\t\ttype nat hook postrouting priority 100; policy accept;\n"
-    "\t\toifname \"up0\" ip saddr 192.168.64.2 masquerade\n\t}\n"
+    "\t\toif \"up0\" ip saddr 192.168.64.2 masquerade\n\t}\n"
     "}\n";
 
 static struct direct_rules sound(void)
