@@ -92,6 +92,8 @@ static int head_is_peers(struct frame_io *io)
     return rc < 0 ? rc : 0;
 }
 
+_Static_assert((int)DATAGRAMS_MAX <= (int)FRAME_BATCH_MAX, "a batch of datagrams fits");
+
 static int receive(struct frame_io *io, struct frame_batch *batch, size_t room)
 {
     for (size_t i = 0; i < room; i++)

@@ -12,6 +12,8 @@
 #include "nat/verdict.h"
 #include "nat/wire.h"
 
+_Static_assert((int)FRAME_BATCH_MAX <= (int)UPLINK_RUN_MAX, "a batch may be one run");
+
 void worker_init(struct worker *worker, const struct nat_config *config, struct counters *counters)
 {
     worker->link = config->link;

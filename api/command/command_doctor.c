@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <sched.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -22,6 +20,7 @@
 #include "api/command/command.h"
 #include "api/command/doctor.h"
 #include "api/command/options.h"
+#include "api/command/program.h"
 #include "api/config/machines.h"
 #include "api/host/confine.h"
 #include "base/clock.h"
@@ -39,9 +38,7 @@ static const char usage[] =
     "Exit code: 0 the daemon can serve, 1 something has failed, 2 the command line or the configuration is wrong.\n";
 
 enum {
-    VERSION_BYTES = 160,
     NUMBER_BYTES = 32,
-    OPTIONS_MAX = 3, /* of a program that is asked */
     IMAGES_MAX = 64,
     ANSWER_MS = 2000, /* for a running daemon to answer */
     MIB = 1048576,
@@ -51,67 +48,6 @@ enum {
 static const uint64_t CLOCK_LEAST_MS = UINT64_C(1704067200000); /* 2024-01-01 */
 
 /* ---- hypervisor ------------------------------------------------------------------------------------------------ */
-
-/* Start a program that prints into a descriptor and is heard nowhere else. Return: 0 or negative errno */
-static int start_program(const char *program, const char *const *options, int out, pid_t *ret_pid)
-{
-    char words[OPTIONS_MAX + 1][CONFIG_PATH_BYTES];
-    snprintf(words[0], sizeof words[0], "%s", program);
-    char *arguments[OPTIONS_MAX + 2] = {words[0], NULL};
-    for (size_t i = 0; i < OPTIONS_MAX && options[i] != NULL; i++) {
-        snprintf(words[i + 1], sizeof words[i + 1], "%s", options[i]);
-        arguments[i + 1] = words[i + 1];
-    }
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawnattr_t attributes;
-    posix_spawnattr_init(&attributes);
-    sigset_t plain;
-    sigemptyset(&plain);
-    sigaddset(&plain, SIGPIPE); /* ignored here, which a program inherits; pasta does not start then */
-    posix_spawnattr_setsigdefault(&attributes, &plain);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
-    int failed = posix_spawnp(ret_pid, program, &actions, &attributes, arguments, environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    return -failed;
-}
-
-/* First line of what a program prints before it ends. @options: up to three, and NULL. Return: 0; negative when it failed */
-static int program_says(const char *program, const char *const *options, char ret_line[static VERSION_BYTES])
-{
-    int pipe_fds[2];
-    if (pipe(pipe_fds) != 0)
-        return -errno;
-    int in SCOPED_FD = pipe_fds[0];
-    int out SCOPED_FD = pipe_fds[1];
-    (void)fcntl(in, F_SETFD, FD_CLOEXEC); /* not every system has pipe2(2), and this command has one thread */
-    (void)fcntl(out, F_SETFD, FD_CLOEXEC);
-    pid_t pid;
-    int rc = start_program(program, options, out, &pid);
-    if (rc != 0)
-        return rc;
-    fd_close(&out);
-    size_t length = 0;
-    ssize_t got = 1;
-    /* To the end: a program whose output nobody reads would fail. What is over the first line's room is let go. */
-    for (char text[VERSION_BYTES]; got > 0;) {
-        got = read(in, text, sizeof text);
-        size_t taken = got > 0 ? (size_t)got : 0;
-        if (taken > VERSION_BYTES - 1 - length)
-            taken = VERSION_BYTES - 1 - length;
-        memcpy(ret_line + length, text, taken);
-        length += taken;
-    }
-    ret_line[length] = '\0';
-    ret_line[strcspn(ret_line, "\n")] = '\0';
-    int status = 0;
-    if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return -EIO;
-    return 0;
-}
 
 /* A device that opens and boots nothing is not mended by a group. */
 static const char *mend_accel(const struct config *config)
@@ -147,7 +83,7 @@ static void check_sandbox(struct doctor_report *report, const struct config *con
 #ifdef __linux__
     /* A QEMU that was built without the filter refuses the option before it tells its version. */
     static const char *const options[] = {"-sandbox", "on", "-version", NULL};
-    char version[VERSION_BYTES] = "";
+    char version[PROGRAM_LINE_BYTES] = "";
     size_t service;
     size_t forbidden;
     const struct confine_rule *service_rules = confine_service_table(&service);
@@ -181,7 +117,7 @@ static void check_hypervisor(struct doctor_report *report, const struct config *
                                         .check = "hypervisor",
                                         .why = "without it there are no machines",
                                         .mend = vmm_hypervisor_install(config->hypervisor.kind)};
-    char version[VERSION_BYTES] = "";
+    char version[PROGRAM_LINE_BYTES] = "";
     int result = program_says(program, options, version);
     if (result < 0) {
         doctor_find(report, &none, "%s does not run: %s", program, strerror(-result));
@@ -250,7 +186,7 @@ static void check_direct(struct doctor_report *report, const struct config *conf
                                            .why = offered
                                                       ? "the configuration offers it, and every such lease is refused"
                                                       : "no matter: the configuration does not offer it"};
-    char version[VERSION_BYTES] = "";
+    char version[PROGRAM_LINE_BYTES] = "";
     int rc = program_says("pasta", options, version);
     if (rc == -EIO)
         no_pasta.mend = "pasta --version says why";

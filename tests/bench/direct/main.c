@@ -15,9 +15,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "tests/bench/native/bench.h"
 #include "tests/nat/frames.h"
 #include "tests/nat/link.h"
@@ -40,14 +40,6 @@ static _Noreturn void die(const char *what)
     exit(1);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
-        die("clock_gettime");
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* ---- the consumer ------------------------------------------------------------------------------------------------- */
 
 static int sink(void)
@@ -65,18 +57,18 @@ static int sink(void)
     }
     uint64_t count = 0;
     uint64_t total = 0;
-    uint64_t first_ns = 0;
-    uint64_t last_ns = 0;
+    uint64_t first_us = 0;
+    uint64_t last_us = 0;
     struct pollfd comes = {.fd = fd, .events = POLLIN};
     while (poll(&comes, 1, count == 0 ? COMES_MS : SILENT_MS) > 0) {
         int got = recvmmsg(fd, headers, BATCH, MSG_DONTWAIT, NULL);
-        last_ns = now_ns();
-        first_ns = first_ns == 0 ? last_ns : first_ns;
+        last_us = clock_monotonic_us();
+        first_us = first_us == 0 ? last_us : first_us;
         for (int i = 0; i < got; i++)
             total += headers[i].msg_len;
         count += got > 0 ? (uint64_t)got : 0;
     }
-    const double seconds = (double)(last_ns - first_ns) / 1e9;
+    const double seconds = (double)(last_us - first_us) / 1e6;
     printf("{\"received\":%llu,\"gbps\":%.3f}\n", (unsigned long long)count,
            seconds > 0 ? (double)total * 8 / 1e9 / seconds : 0.0);
     return 0;
@@ -111,9 +103,9 @@ static int be_socket(size_t payload_bytes, unsigned packets)
     const struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = htons(test_consumer.port), .sin_addr = {.s_addr = htonl(test_consumer.ip)}};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    const uint64_t limit_ns = now_ns() + START_MS * UINT64_C(1000000);
+    const uint64_t limit_us = clock_monotonic_us() + START_MS * UINT64_C(1000);
     while (connect(fd, (const struct sockaddr *)&to, sizeof to) < 0) { /* pasta is still at its link */
-        if (now_ns() > limit_ns)
+        if (clock_monotonic_us() > limit_us)
             die("no route");
         (void)poll(NULL, 0, 1);
     }
