@@ -23,7 +23,7 @@ import time
 TITLE = "API: reads, durable leases, a thousand leases, readers of events"
 
 LEASES = 1000
-RATE, SECONDS = 1000, 3
+RATE, SECONDS = 1000, 2
 POSTS, CLIENTS = 200, 8
 READERS, TOLD = 200, 20
 LIMIT_S = 120
