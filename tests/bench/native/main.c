@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,6 +317,8 @@ int main(int argc, char **argv)
     read_arguments(argc, argv, &bench);
     if (bench.passt == 0 && link_enter() < 0)
         bench_die("no network namespace");
+    if (sodium_init() < 0) /* as the daemon does: it chooses the vector unit for the sampler's random words */
+        bench_die("sodium_init");
     bench_pin(BENCH_CORE_OTHERS);
     /* What the ends of a measurement give back goes back at once, so that it is not taken for the NAT's memory. */
     (void)mallopt(M_ARENA_MAX, 1);
