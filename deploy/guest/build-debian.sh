@@ -75,10 +75,10 @@ comma_list() {
 	echo "$@" | tr -s ' ' ,
 }
 
-# make_hook: what is done in the tree after the packages are in it; $1 is its root
-make_hook() {
-	cat >"$temp/hook" <<END
-#!/bin/sh
+# What is done in the tree after the packages are in it; $1 is its root. It is given to mmdebstrap as text: as a file it would be
+# read by a subordinate id, which an ordinary user's home is closed to.
+print_hook() {
+	cat <<END
 set -eu
 if [ "$without" ]; then
 	mkdir "\$1/omertad-packages"
@@ -100,13 +100,11 @@ rm -f "\$1"/etc/ssh/ssh_host_*_key* "\$1/etc/hostname" "\$1/etc/resolv.conf"
 echo "127.0.0.1 localhost" >"\$1/etc/hosts"
 echo "LABEL=cloudimg-rootfs / ext4 defaults,noatime 0 0" >"\$1/etc/fstab"
 END
-	chmod 755 "$temp/hook"
 }
 
 # The tree as a tar archive: it keeps owners whether or not we are root.
 make_tree() {
 	tar -C "$here/debian/tree" --owner=0 --group=0 --mode=u=rwX,go=rX -cf "$temp/overlay.tar" .
-	make_hook
 	wanted=$packages
 	[ "$without" ] || wanted="$wanted $tunnel_packages"
 	set -f -- # dpkg expands the patterns, not this shell
@@ -122,7 +120,7 @@ make_tree() {
 		--setup-hook="sync-in $cache /var/cache/apt/archives/" \
 		--essential-hook="tar-in $temp/overlay.tar /" \
 		--customize-hook="sync-out /var/cache/apt/archives $cache" \
-		--customize-hook="$temp/hook" \
+		--customize-hook="$(print_hook)" \
 		--format=tar bookworm "$temp/tree.tar" >"$temp/log" 2>&1 ||
 		{ tail -n 40 "$temp/log" >&2; die "mmdebstrap failed"; }
 	step "$(wc -c <"$temp/tree.tar") bytes of Debian"

@@ -10,7 +10,8 @@
 # shellcheck shell=sh disable=SC2154 # set by who reads this
 
 LC_ALL=C
-export LC_ALL
+PATH=$PATH:/usr/sbin:/sbin # mke2fs, which Debian keeps from an ordinary user's
+export LC_ALL PATH
 umask 022
 ticker=
 output=

@@ -81,6 +81,11 @@ class Builders(unittest.TestCase):
         self.assertEqual({"build-tiny.sh", "builder.sh", "tiny", "image", "work"}, set(os.listdir(self.folder)))
         self.assertEqual(["cache"], os.listdir(self.work))
 
+    def test_an_ordinary_user_s_path_finds_what_is_in_sbin(self):
+        self.program.write_text(BUILDER.replace("check_output\n", "check_output; need ldconfig libc-bin\n"), encoding="ascii")
+        done = self.build(PATH="/usr/bin:/bin")
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+
     def test_in_a_pipe_each_line_stays_and_nothing_moves(self):
         done = self.build(TINY_SECONDS="1.5")
         self.assertEqual((0, ""), (done.returncode, done.stderr))
