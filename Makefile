@@ -211,12 +211,14 @@ deps: ## install what building and running needs (Debian packages)
 MICRO_FILES := deploy/guest/build-micro.sh deploy/guest/builder.sh $(wildcard deploy/guest/micro/*)
 
 image: $(IMAGES)/micro/manifest.json ## build the micro guest image from Debian packages
+	@:
 
 $(IMAGES)/micro/manifest.json: $(MICRO_FILES)
 	$(Q)sh deploy/install-deps.sh image
 	$(Q)sh deploy/guest/build-micro.sh $(@D)
 
 image-arm64: build/guest-arm64/micro/manifest.json ## assemble the micro guest image for arm64
+	@:
 
 build/guest-arm64/micro/manifest.json: $(MICRO_FILES)
 	$(Q)sh deploy/install-deps.sh image arm64
@@ -225,6 +227,7 @@ build/guest-arm64/micro/manifest.json: $(MICRO_FILES)
 DEBIAN_FILES := deploy/guest/build-debian.sh deploy/guest/builder.sh $(shell find deploy/guest/debian -type f)
 
 image-debian: $(IMAGES)/debian/manifest.json $(IMAGES)/debian-bare/manifest.json ## build the production guest (Debian, cloud-init)
+	@:
 
 $(IMAGES)/debian/manifest.json: $(DEBIAN_FILES)
 	$(Q)sh deploy/install-deps.sh image debian
