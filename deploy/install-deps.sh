@@ -13,7 +13,7 @@ packages_of() {
         debian) echo "mmdebstrap e2fsprogs qemu-utils uidmap xz-utils" ;;
         arm64) echo "qemu-system-arm binutils" ;;
         image) echo "cpio gzip dpkg xz-utils zstd" ;;
-        test) echo "libcmocka-dev python3 python3-jsonschema python3-yaml curl jq sqlite3 wireguard-go wireguard-tools openssh-client util-linux procps binutils tshark mandoc zsh systemd dpkg-dev lintian chromium fonts-dejavu-core gnuplot-nox munge slurm-client slurmctld slurmd" ;;
+        test) echo "libcmocka-dev python3 python3-jsonschema python3-yaml curl jq sqlite3 wireguard-go wireguard-tools openssh-client util-linux uidmap procps binutils tshark mandoc zsh systemd dpkg-dev lintian chromium fonts-dejavu-core gnuplot-nox munge slurm-client slurmctld slurmd" ;;
         # Node.js from elsewhere brings npm with it, and Debian's npm would not fit beside it.
         contract) command -v npm >/dev/null || echo "nodejs npm" ;;
         deb) echo "dpkg-dev lintian" ;;

@@ -56,27 +56,22 @@ class Answer(NamedTuple):
 
 
 class User:
-    """The ordinary user as whom the daemon runs: a numeric uid, or in a user namespace one nested in it."""
+    """The ordinary user as whom the daemon runs: a numeric uid, on the machine or in a user namespace of the lab's."""
 
-    NESTED_UID = 1000  # as the daemon sees itself in a user namespace
+    uid = UID
 
     def __init__(self, starter):
-        self.real_root = starter == 0
-        self.uid = UID if self.real_root else starter  # on the machine
+        self.real_root = starter == 0  # the lab may do what no namespace may
 
     def command(self, *argv):
         """The argv that runs @argv as this user, without any capability, and dying with this process."""
-        if self.real_root:
-            return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs",
-                    "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig=KILL", "--", *map(str, argv)]
-        return ["unshare", "--user", f"--map-user={self.NESTED_UID}", f"--map-group={self.NESTED_UID}", "--",
-                "setpriv", "--no-new-privs", "--pdeathsig=KILL", "--", *map(str, argv)]
+        return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs",
+                "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig=KILL", "--", *map(str, argv)]
 
     def give(self, path):
         """Make this user the owner of a file or folder and all in it."""
-        if self.real_root:
-            for item in (path, *path.rglob("*")):
-                os.chown(item, UID, UID, follow_symlinks=False)
+        for item in (path, *path.rglob("*")):
+            os.chown(item, UID, UID, follow_symlinks=False)
 
 
 class _Connection(http.client.HTTPConnection):

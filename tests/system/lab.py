@@ -231,6 +231,14 @@ class Lab:
 
     # ---- parts
 
+    def append_to_etc(self, lines, add_cleanup):
+        """Files of /etc with a line more, in this process' own mounts. @lines: {name: line}; @add_cleanup: a test's"""
+        for name, line in lines.items():
+            copy = self.folder / f"etc-{name}"
+            copy.write_text(pathlib.Path("/etc", name).read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+            subprocess.run(["mount", "--bind", str(copy), f"/etc/{name}"], check=True)
+            add_cleanup(subprocess.run, ["umount", f"/etc/{name}"], check=True)
+
     def daemon(self, name, settings=None, image=True):
         """An installation of the daemon, not started; ended with the lab."""
         if name in self._names:

@@ -4,13 +4,15 @@ isolate() puts the calling process into a mount and a network namespace of its o
 held by a descriptor alone. So nothing has to be cleaned up: when the process ends, for whatever reason, the
 namespaces, the interfaces in them and the lab's files (a tmpfs in the private mount namespace) end with it.
 
-Started as an ordinary user, isolate() makes a user namespace first, in which that user is root.
+Started as an ordinary user, isolate() makes a user namespace first, in which that user is root and has subordinate ids.
 """
 
 import contextlib
 import ctypes
 import os
 import pathlib
+import pwd
+import shutil
 import signal
 import socket
 import stat
@@ -22,6 +24,7 @@ CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 PR_SET_PDEATHSIG = 1
+IDS = 65536  # of a user namespace, as useradd(8) gives them
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,17 +39,48 @@ def _call(name, *arguments):
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
+def _subordinate(path):
+    """First of the ids that this user may give to a namespace. Raise: NotPossible"""
+    names = [str(os.geteuid())]
+    with contextlib.suppress(KeyError):
+        names.insert(0, pwd.getpwuid(os.geteuid()).pw_name)
+    file = pathlib.Path(path)
+    for line in file.read_text(encoding="ascii").splitlines() if file.exists() else []:
+        name, first, count = line.split(":")
+        if name in names and int(count) >= IDS:
+            return int(first)
+    raise NotPossible(f"{names[0]} has no {IDS} subordinate ids in {path}: start as root, or "
+                      f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {names[0]}")
+
+
 def _enter_user_namespace():
-    """Become root of a fresh user namespace that knows this user only."""
-    uid, gid = os.geteuid(), os.getegid()
+    """Become root of a fresh user namespace that knows this user as root, and the ordinary users that it needs.
+
+    With one id alone the daemon would have to live in a namespace inside this one, and none could look at it or follow it."""
+    maps = [(shutil.which(tool), str(own), str(_subordinate(path))) for tool, own, path in
+            (("newuidmap", os.geteuid(), "/etc/subuid"), ("newgidmap", os.getegid(), "/etc/subgid"))]
+    if not all(tool for tool, _, _ in maps):
+        raise NotPossible("newuidmap is missing: apt install uidmap, or start as root")
+    ours, theirs = os.pipe()
+    mapper = os.fork()  # it stays outside: a namespace's ids are given to it by its parent
+    if mapper == 0:
+        os.close(theirs)
+        told = os.read(ours, 1)
+        done = [subprocess.run([tool, str(os.getppid()), "0", own, "1", "1", first, str(IDS - 1)], check=False).returncode
+                for tool, own, first in maps] if told else [1]
+        os._exit(int(any(done)))
+    os.close(ours)
     try:
         _call("unshare", CLONE_NEWUSER)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+        os.write(theirs, b"!")
     except OSError as error:
         raise NotPossible(f"not root, and no user namespace to be had ({error}): "
                           "start as root, or allow unprivileged user namespaces") from error
+    finally:
+        os.close(theirs)
+        _, status = os.waitpid(mapper, 0)
+    if status != 0:
+        raise NotPossible("newuidmap gave this user's subordinate ids to no namespace: start as root")
 
 
 def _open_tun():

@@ -60,7 +60,8 @@ class Slurm(DaemonCase):
         cls.addClassCleanup(cls._stop)
         for folder in (HOME, HOME / "spool", HOME / "state"):
             folder.mkdir(mode=0o755, exist_ok=True)
-        cls._know_the_user()
+        cls.lab.append_to_etc({"passwd": f"lessor:x:{UID}:{UID}::{HOME}:/bin/sh", "group": f"lessor:x:{UID}:"},
+                              cls.addClassCleanup)
         (HOME / "slurm.conf").write_text(CONFIGURATION.format(host=socket.gethostname().split(".")[0], home=HOME),
                                          encoding="ascii")
         key = HOME / "munge.key"
@@ -72,15 +73,6 @@ class Slurm(DaemonCase):
         cls._start("slurmctld", "-D", "-f", HOME / "slurm.conf")
         cls._start("slurmd", "-D", "-N", "node0", "-f", HOME / "slurm.conf")
         wait_for(lambda: "idle" in cls._call("sinfo", "-h", "-o", "%T"), LIMIT, "the node is idle")
-
-    @classmethod
-    def _know_the_user(cls):
-        """Give the daemon's user a name, in this process' own mounts."""
-        for name, line in (("passwd", f"lessor:x:{UID}:{UID}::{HOME}:/bin/sh\n"), ("group", f"lessor:x:{UID}:\n")):
-            copy = HOME / name
-            copy.write_text(pathlib.Path("/etc", name).read_text(encoding="utf-8") + line, encoding="utf-8")
-            subprocess.run(["mount", "--bind", str(copy), f"/etc/{name}"], check=True)
-            cls.addClassCleanup(subprocess.run, ["umount", f"/etc/{name}"], check=True)
 
     @classmethod
     def _start(cls, *argv):
