@@ -47,15 +47,25 @@ static int check_keys(const json_t *object, const char *parent, const char *cons
     return 0;
 }
 
+/* Return: the object's value of the key, whose JSON pointer is written; NULL with err when there is none. */
+static const json_t *find_value(const json_t *object, const char *parent, const char *key,
+                                char ret_pointer[static POINTER_BYTES], struct error *err)
+{
+    snprintf(ret_pointer, POINTER_BYTES, "%s/%s", parent, key);
+    const json_t *value = json_object_get(object, key);
+    if (value == NULL)
+        (void)manifest_invalid(ret_pointer, "is missing", err);
+    return value;
+}
+
 /* Printable ASCII of 1 to @capacity - 1 characters. */
 static int take_text(const json_t *object, const char *parent, const char *key, char *ret_text, size_t capacity,
                      struct error *err)
 {
     char pointer[POINTER_BYTES];
-    snprintf(pointer, sizeof pointer, "%s/%s", parent, key);
-    const json_t *value = json_object_get(object, key);
+    const json_t *value = find_value(object, parent, key, pointer, err);
     if (value == NULL)
-        return manifest_invalid(pointer, "is missing", err);
+        return -EINVAL;
     if (!json_is_string(value))
         return manifest_invalid(pointer, "is not a string", err);
     const char *text = json_string_value(value);
@@ -74,10 +84,9 @@ static int take_number(const json_t *object, const char *parent, const char *key
                        struct error *err)
 {
     char pointer[POINTER_BYTES];
-    snprintf(pointer, sizeof pointer, "%s/%s", parent, key);
-    const json_t *value = json_object_get(object, key);
+    const json_t *value = find_value(object, parent, key, pointer, err);
     if (value == NULL)
-        return manifest_invalid(pointer, "is missing", err);
+        return -EINVAL;
     if (!json_is_integer(value))
         return manifest_invalid(pointer, "is not a whole number", err);
     if (json_integer_value(value) < 1 || json_integer_value(value) > most)
