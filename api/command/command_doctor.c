@@ -421,17 +421,11 @@ int command_doctor(int argc, char **argv)
 {
     struct options options;
     struct config config;
-    struct error err = {0};
-    if (!options_read(argc, argv, "cdrilj", &options) || options.operand_count > 0) {
+    int code;
+    if (!options_begin(argc, argv, "cdrilj", usage, &options, &config, &code))
+        return code;
+    if (options.operand_count > 0) {
         fputs(usage, stderr);
-        return COMMAND_USAGE;
-    }
-    if (options.help) {
-        fputs(usage, stdout);
-        return COMMAND_OK;
-    }
-    if (config_load(&options.overrides, &config, &err) < 0) {
-        fprintf(stderr, "omertad: %s\n", err.message);
         return COMMAND_USAGE;
     }
     struct doctor_report report = {.findings = options.json ? json_array() : NULL};

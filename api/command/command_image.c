@@ -75,16 +75,9 @@ int command_image(int argc, char **argv)
     struct options options;
     struct config config;
     struct error err = {0};
-    if (!options_read(argc, argv, "cdi", &options))
-        return COMMAND_USAGE;
-    if (options.help) {
-        fputs(usage, stdout);
-        return COMMAND_OK;
-    }
-    if (config_load(&options.overrides, &config, &err) < 0) {
-        fprintf(stderr, "omertad: %s\n", err.message);
-        return COMMAND_USAGE;
-    }
+    int code;
+    if (!options_begin(argc, argv, "cdi", usage, &options, &config, &code))
+        return code;
     const char *what = options.operand_count > 0 ? options.operands[0] : "";
     if (strcmp(what, "list") == 0 && options.operand_count == 1)
         return list(config.paths.images);

@@ -464,18 +464,12 @@ int command_run(int argc, char **argv)
 {
     struct options options;
     struct config config;
-    struct error err = {0};
+    int code;
     uint64_t heartbeat_s = HEARTBEAT_S;
-    if (!options_read(argc, argv, "cdrj", &options) || (!options.help && options.operand_count != 1)) {
+    if (!options_begin(argc, argv, "cdrj", usage, &options, &config, &code))
+        return code; /* of the other subcommands: run_exit.h's are the same */
+    if (options.operand_count != 1) {
         fputs(usage, stderr);
-        return RUN_USAGE;
-    }
-    if (options.help) {
-        fputs(usage, stdout);
-        return RUN_DONE;
-    }
-    if (config_load(&options.overrides, &config, &err) < 0) {
-        fprintf(stderr, "omertad: %s\n", err.message);
         return RUN_USAGE;
     }
     json_t *request = read_request(options.operands[0], &heartbeat_s);
@@ -492,8 +486,8 @@ int command_run(int argc, char **argv)
                                   .progress = terminal && !options.json,
                                   .started_ms = clock_monotonic_ms()};
     snprintf(run->socket_path, sizeof run->socket_path, "%s/omertad.sock", config.paths.runtime);
-    enum run_exit code = run_lease(run, request);
+    code = (int)run_lease(run, request);
     json_decref(request);
     free(run);
-    return (int)code;
+    return code;
 }

@@ -89,18 +89,10 @@ static int revoke(const char *data_dir, const char *name)
 int command_token(int argc, char **argv)
 {
     struct options options;
-    if (!options_read(argc, argv, "cdjs", &options))
-        return COMMAND_USAGE;
-    if (options.help) {
-        fputs(usage, stdout);
-        return COMMAND_OK;
-    }
     struct config config;
-    struct error err = {0};
-    if (config_load(&options.overrides, &config, &err) < 0) {
-        fprintf(stderr, "omertad: %s\n", err.message);
-        return COMMAND_USAGE;
-    }
+    int code;
+    if (!options_begin(argc, argv, "cdjs", usage, &options, &config, &code))
+        return code;
     const char *verb = options.operand_count > 0 ? options.operands[0] : "";
     if (strcmp(verb, "list") == 0 && options.operand_count == 1)
         return list_tokens(config.paths.data, options.json);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/command/command.h"
+
 static const struct option known[] = {
     {"config", required_argument, NULL, 'c'},
     {"data", required_argument, NULL, 'd'},
@@ -59,12 +61,12 @@ bool options_read(int argc, char **argv, const char *allowed, struct options *re
     *ret_options = (struct options){0};
     optind = 1;
     int letter;
-    while ((letter = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+    int at = 0;
+    while ((letter = getopt_long(argc, argv, "h", known, &at)) != -1) {
         if (letter == '?')
             return false; /* getopt has said why */
         if (letter != 'h' && strchr(allowed, letter) == NULL) {
-            fprintf(stderr, "omertad: this command does not take the option before \"%s\"\n",
-                    optind < argc ? argv[optind] : "the end");
+            fprintf(stderr, "omertad: this command does not take --%s\n", known[at].name);
             return false;
         }
         take(letter, ret_options);
@@ -72,4 +74,22 @@ bool options_read(int argc, char **argv, const char *allowed, struct options *re
     ret_options->operand_count = argc - optind;
     ret_options->operands = argv + optind;
     return true;
+}
+
+bool options_begin(int argc, char **argv, const char *allowed, const char *usage, struct options *ret_options,
+                   struct config *ret_config, int *ret_code)
+{
+    struct error err = {0};
+    *ret_code = COMMAND_USAGE;
+    if (!options_read(argc, argv, allowed, ret_options))
+        return false;
+    if (ret_options->help) {
+        fputs(usage, stdout);
+        *ret_code = COMMAND_OK;
+        return false;
+    }
+    if (config_load(&ret_options->overrides, ret_config, &err) == 0)
+        return true;
+    fprintf(stderr, "omertad: %s\n", err.message);
+    return false;
 }

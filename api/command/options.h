@@ -27,4 +27,14 @@ struct options {
  */
 bool options_read(int argc, char **argv, const char *allowed, struct options *ret_options);
 
+/**
+ * options_begin() - Read a subcommand's options and the configuration that they lead to; or, asked for help, print @usage
+ * @allowed:  as options_read()
+ * @ret_code: set when this returns false
+ * Return:    true; false when the subcommand is to end with the code, after what there is to say
+ * Thread:    main
+ */
+bool options_begin(int argc, char **argv, const char *allowed, const char *usage, struct options *ret_options,
+                   struct config *ret_config, int *ret_code);
+
 #endif
