@@ -460,6 +460,8 @@ static enum run_exit run_lease(struct run *run, const json_t *request)
     return code;
 }
 
+_Static_assert((int)RUN_DONE == (int)COMMAND_OK && (int)RUN_USAGE == (int)COMMAND_USAGE, "codes of options_begin()");
+
 int command_run(int argc, char **argv)
 {
     struct options options;
@@ -467,7 +469,7 @@ int command_run(int argc, char **argv)
     int code;
     uint64_t heartbeat_s = HEARTBEAT_S;
     if (!options_begin(argc, argv, "cdrj", usage, &options, &config, &code))
-        return code; /* of the other subcommands: run_exit.h's are the same */
+        return code;
     if (options.operand_count != 1) {
         fputs(usage, stderr);
         return RUN_USAGE;

@@ -8,35 +8,18 @@
 #include "api/command/command.h"
 #include "tests/cmocka.h"
 
-enum { SAID_BYTES = 512 };
+enum { LINE_BYTES = 128, WORDS_MAX = 8, SAID_BYTES = 512 };
 
-/* What one of the two standard descriptors gets; it is put back by said(). */
-struct listener {
-    FILE *file;
-    int fd;
-    int kept;
+/* A subcommand that has begun, or what came instead. */
+struct begun {
+    bool goes_on;
+    int code;
+    struct options options;
+    struct config config;
+    char line[LINE_BYTES];
+    char *words[WORDS_MAX]; /* of @line */
+    char said[SAID_BYTES];
 };
-
-static struct listener listen_to(int fd)
-{
-    struct listener listener = {.file = tmpfile(), .fd = fd, .kept = dup(fd)};
-    assert_non_null(listener.file);
-    fflush(NULL);
-    assert_int_equal(dup2(fileno(listener.file), fd), fd);
-    return listener;
-}
-
-static const char *said(struct listener *listener)
-{
-    static char text[SAID_BYTES];
-    fflush(NULL);
-    assert_int_equal(dup2(listener->kept, listener->fd), listener->fd);
-    close(listener->kept);
-    rewind(listener->file);
-    text[fread(text, 1, sizeof text - 1, listener->file)] = '\0';
-    fclose(listener->file);
-    return text;
-}
 
 /* Not with the configuration of whoever runs this. */
 static int forget_home(void **state)
@@ -45,76 +28,72 @@ static int forget_home(void **state)
     return setenv("XDG_CONFIG_HOME", "/nowhere", 1);
 }
 
-static bool begin(char *const *argv, int argc, struct options *ret_options, struct config *ret_config, int *ret_code)
+/* @heard: the standard descriptor whose text is kept meanwhile */
+static void begin(const char *line, int heard, struct begun *ret_begun)
 {
-    char *words[8];
-    memcpy(words, argv, (size_t)argc * sizeof *words);
-    words[argc] = NULL;
-    return options_begin(argc, words, "cij", "usage: image\n", ret_options, ret_config, ret_code);
+    *ret_begun = (struct begun){.code = -1};
+    int count = 0;
+    snprintf(ret_begun->line, LINE_BYTES, "%s", line);
+    for (char *word = strtok(ret_begun->line, " "); word != NULL && count < WORDS_MAX - 1; word = strtok(NULL, " "))
+        ret_begun->words[count++] = word;
+    FILE *text = tmpfile();
+    assert_non_null(text);
+    int kept = dup(heard);
+    fflush(NULL);
+    assert_int_equal(dup2(fileno(text), heard), heard);
+    ret_begun->goes_on = options_begin(count, ret_begun->words, "cij", "usage: image\n", &ret_begun->options,
+                                       &ret_begun->config, &ret_begun->code);
+    fflush(NULL);
+    assert_int_equal(dup2(kept, heard), heard);
+    close(kept);
+    rewind(text);
+    ret_begun->said[fread(ret_begun->said, 1, SAID_BYTES - 1, text)] = '\0';
+    fclose(text);
 }
-
-#define BEGIN(...)                                                                                                     \
-    begin((char *const[]){(char *)"image", __VA_ARGS__},                                                               \
-          (int)(sizeof(char *const[]){NULL, __VA_ARGS__} / sizeof(char *)), &options, &config, &code)
-#define WORD(text) (char *)(text)
 
 static void options_are_read_and_operands_left(void **state)
 {
-    struct options options;
-    struct config config;
-    int code = -1;
+    struct begun begun;
     (void)state;
-    assert_true(BEGIN(WORD("show"), WORD("--images"), WORD("/srv/images"), WORD("--json"), WORD("micro")));
-    assert_true(options.json);
-    assert_int_equal(options.operand_count, 2);
-    assert_string_equal(options.operands[0], "show");
-    assert_string_equal(options.operands[1], "micro");
-    assert_string_equal(config.paths.images, "/srv/images");
+    begin("image show --images /srv/images --json micro", STDERR_FILENO, &begun);
+    assert_true(begun.goes_on);
+    assert_true(begun.options.json);
+    assert_int_equal(begun.options.operand_count, 2);
+    assert_string_equal(begun.options.operands[0], "show");
+    assert_string_equal(begun.options.operands[1], "micro");
+    assert_string_equal(begun.config.paths.images, "/srv/images");
+    assert_string_equal(begun.said, "");
 }
 
-static void an_option_of_another_subcommand_is_refused_by_its_name(void **state)
+static void what_ends_a_subcommand_is_said_and_has_its_code(void **state)
 {
-    struct options options;
-    struct config config;
-    int code = -1;
+    static const struct {
+        const char *line;
+        int heard;
+        const char *said;
+        int code;
+    } table[] = {
+        {"image list --handover", STDERR_FILENO, "omertad: this command does not take --handover\n", COMMAND_USAGE},
+        {"image list --config /nowhere/omertad.json", STDERR_FILENO,
+         "omertad: The configuration file /nowhere/omertad.json cannot be opened: No such file or directory.\n",
+         COMMAND_USAGE},
+        {"image --help --config /nowhere/omertad.json", STDOUT_FILENO, "usage: image\n", COMMAND_OK},
+    };
     (void)state;
-    struct listener errors = listen_to(STDERR_FILENO);
-    assert_false(BEGIN(WORD("list"), WORD("--handover")));
-    assert_string_equal(said(&errors), "omertad: this command does not take --handover\n");
-    assert_int_equal(code, COMMAND_USAGE);
-}
-
-static void help_is_printed_and_no_configuration_read(void **state)
-{
-    struct options options;
-    struct config config;
-    int code = -1;
-    (void)state;
-    struct listener output = listen_to(STDOUT_FILENO);
-    assert_false(BEGIN(WORD("--help"), WORD("--config"), WORD("/nowhere/omertad.json")));
-    assert_string_equal(said(&output), "usage: image\n");
-    assert_int_equal(code, COMMAND_OK);
-}
-
-static void a_configuration_that_cannot_be_read_ends_it(void **state)
-{
-    struct options options;
-    struct config config;
-    int code = -1;
-    (void)state;
-    struct listener errors = listen_to(STDERR_FILENO);
-    assert_false(BEGIN(WORD("list"), WORD("--config"), WORD("/nowhere/omertad.json")));
-    assert_non_null(strstr(said(&errors), "/nowhere/omertad.json"));
-    assert_int_equal(code, COMMAND_USAGE);
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct begun begun;
+        begin(table[i].line, table[i].heard, &begun);
+        assert_false(begun.goes_on);
+        assert_string_equal(begun.said, table[i].said);
+        assert_int_equal(begun.code, table[i].code);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_read_and_operands_left),
-        cmocka_unit_test(an_option_of_another_subcommand_is_refused_by_its_name),
-        cmocka_unit_test(help_is_printed_and_no_configuration_read),
-        cmocka_unit_test(a_configuration_that_cannot_be_read_ends_it),
+        cmocka_unit_test(what_ends_a_subcommand_is_said_and_has_its_code),
     };
     return cmocka_run_group_tests(tests, forget_home, NULL);
 }

@@ -56,7 +56,7 @@ static size_t tick(void *context, uint64_t now_ms)
     return 0;
 }
 
-/* Both ends of all connections are this process', as many as a login's limit of 1024 does not hold. */
+/* Both ends of every connection are in this process: more descriptors than a login's limit of 1024. */
 static int raise_limit(void **state)
 {
     struct rlimit limit;
